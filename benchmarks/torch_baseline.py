@@ -1,0 +1,294 @@
+"""PyTorch side of the benchmark: one arrangement, one process, one JSON line.
+
+    python torch_baseline.py step --members 100 --batch 20 --steps 500 --units 50 --layout bmm --variant manual
+    python torch_baseline.py parity --members 1 --n-to 12 --epochs 40 --variant manual_script --threads 2
+    python torch_baseline.py --check
+
+"Two one-thread processes" is two of these started together, each with half the members, --threads 1
+and the same --start-at (Unix time, later than both warm-ups).
+
+Needs torch and numpy only, and never imports poprnn. The models are in torch_models.py.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+
+import torch
+import torch.nn.functional as F
+
+from torch_models import VARIANTS, LeakyRNN, make_forward
+
+# ---------------------------------------------------------------- step: one training step of M networks
+
+
+def build_step(options):
+    """A function that does one training step of all members and returns their mean loss.
+
+    Members go through in groups: of one (loop), or of `--group` (bmm; all unless said). Smaller groups
+    keep the states in cache, larger ones need fewer calls.
+    """
+    size = 1 if options.layout == "loop" else options.group or options.members
+    if options.members % size:
+        raise SystemExit(f"--group {size} must divide --members {options.members}")
+    lead = () if options.layout == "loop" else (size,)
+    groups = []
+    for _ in range(options.members // size):
+        net = LeakyRNN(options.units, options.inputs, options.outputs, lead)
+        groups.append((net, *step_data(options, lead), torch.zeros(*lead, options.batch, options.units)))
+    forward = make_forward(options.variant, options.layout == "bmm", options.chunk)
+    # Fused Adam is one call for all arrays of all members: the fastest of the three kinds on CPU.
+    adam = torch.optim.Adam([p for net, *_ in groups for p in net.parameters], lr=1e-3, fused=True)
+
+    def step():
+        adam.zero_grad(set_to_none=True)
+        total = 0.0
+        for net, x, target, h0 in groups:
+            # The sum over members of each one's mean, so that every network has its own gradient.
+            loss = F.mse_loss(forward(net, x, h0), target) * size
+            loss.backward()
+            total += loss.item()
+        adam.step()
+        return total / options.members
+
+    return step
+
+
+def step_data(options, lead):
+    """Fixed inputs and targets [(member,) T, B, ·]; where members are batched by hand, time lies outermost."""
+
+    def normal(width):
+        if lead and options.variant.startswith("manual"):
+            return torch.randn(options.steps, *lead, options.batch, width).transpose(0, 1)
+        return torch.randn(*lead, options.steps, options.batch, width)
+
+    return normal(options.inputs), normal(options.outputs)
+
+
+def wait_until(unix_time):
+    """Sleep until then; returns by how many seconds the moment was missed (0 if it was not)."""
+    if unix_time is None:
+        return 0.0
+    late = time.time() - unix_time
+    if late < 0:
+        time.sleep(-late)
+    return max(late, 0.0)
+
+
+def run_step(options):
+    """Time `--repeats` steps after `--warmup` others; the first step (with any compiling) is kept apart."""
+    step = build_step(options)
+    clock = time.perf_counter
+    begin = clock()
+    loss = step()
+    first = clock() - begin
+    for _ in range(options.warmup - 1):
+        loss = step()
+    late = wait_until(options.start_at)
+    seconds = []
+    for _ in range(options.repeats):
+        begin = clock()
+        loss = step()
+        seconds.append(clock() - begin)
+    shape = {k: getattr(options, k) for k in ("members", "batch", "steps", "units", "inputs", "outputs")}
+    return {
+        "workload": "step",
+        "layout": options.layout,
+        "variant": options.variant,
+        "threads": options.threads,
+        "seconds_median": statistics.median(seconds),
+        "seconds_min": min(seconds),
+        "seconds_all": seconds,
+        "final_loss": loss,
+        "seconds_first_step": first,
+        "seconds_late": late,
+        "shape": shape,
+        "group": options.group,
+        "chunk": options.chunk,
+        "torch": torch.__version__,
+    }
+
+
+# ---------------------------------------------------------------- parity: the multi-head curriculum
+
+
+def parity_batch(n, batch):
+    """Bits [M, B, 1] of true length M ~ U{n+2 … 4n}, and the parities of the last 2…n bits, [B, n-1]."""
+    length = int(torch.randint(n + 2, 4 * n + 1, ()))
+    bits = (torch.rand(length, batch) < torch.rand(batch)).to(torch.get_default_dtype())
+    labels = bits[-n:].flip(0).cumsum(0)[1:].remainder(2).long().t()
+    return bits.unsqueeze(-1), labels
+
+
+class ParityJob:
+    """One network on the multi-head N-parity curriculum."""
+
+    def __init__(self, options, deadline):
+        self.options, self.deadline = options, deadline
+        self.net = LeakyRNN(options.units, 1, 2 * (options.n_to - 1))
+        self.forward = make_forward(options.variant)
+        self.optimizer = torch.optim.SGD(self.net.parameters, lr=0.05, momentum=0.1, nesterov=True, fused=True)
+        self.counts = {"training_steps": 0, "training_time_steps": 0, "evaluation_time_steps": 0}
+
+    def logits(self, n, kind):
+        """(logits [B, n-1, 2] of the active heads at the last step, labels [B, n-1]) of a fresh batch."""
+        bits, labels = parity_batch(n, self.options.batch)
+        h0 = 0.1 * torch.rand(self.options.batch, self.options.units)
+        out = self.forward(self.net, bits, h0, last=True, n_outputs=2 * (n - 1))
+        self.counts[f"{kind}_time_steps"] += len(bits)
+        return out.unflatten(1, (n - 1, 2)), labels
+
+    def train_batch(self, n):
+        """One update on cross-entropy, mean over trials and summed over active heads."""
+        self.optimizer.zero_grad(set_to_none=True)
+        logits, labels = self.logits(n, "training")
+        loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum") / len(labels)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.net.parameters, 2.0, foreach=True)
+        self.optimizer.step()
+        self.counts["training_steps"] += 1
+
+    @torch.no_grad()
+    def accuracy(self, n, n_batches=50):
+        """Share of right answers of each active head, on fresh batches."""
+        right = torch.zeros(n - 1)
+        for _ in range(n_batches):
+            logits, labels = self.logits(n, "evaluation")
+            right += (logits.argmax(-1) == labels).to(right.dtype).mean(0)
+        return right / n_batches
+
+    def epoch(self, n):
+        """Train, then evaluate; None if the time ran out on the way, else whether the stage is passed."""
+        for _ in range(self.options.batches_per_epoch):
+            if time.perf_counter() > self.deadline:
+                return None
+            self.train_batch(n)
+        accuracy = self.accuracy(n)
+        return bool(accuracy.mean() > 0.98 and accuracy[-1] > 0.98)
+
+    def run(self):
+        """Epochs until n-to is solved, or the epochs or the seconds are used up."""
+        n, solved, seconds = self.options.n_from, None, []
+        start = time.perf_counter()
+        while n <= self.options.n_to and len(seconds) < self.options.epochs:
+            begin = time.perf_counter()
+            passed = self.epoch(n)
+            if passed is None:
+                break
+            seconds.append(time.perf_counter() - begin)
+            if passed:
+                n, solved = n + 1, n
+        total = time.perf_counter() - start
+        result = {"epochs": len(seconds), "solved_n": solved, "seconds_total": total, "seconds_per_epoch": seconds}
+        return {**result, **self.counts}
+
+
+def run_parity(options):
+    """Train the members one after another; `--max-seconds` is for all of them together."""
+    wait_until(options.start_at)
+    deadline = time.perf_counter() + options.max_seconds
+    members = [ParityJob(options, deadline).run() for _ in range(options.members)]
+    keys = ("variant", "threads", "units", "batch", "n_from", "n_to", "batches_per_epoch", "seed")
+    head = {"workload": "parity", **{k: getattr(options, k) for k in keys}, "torch": torch.__version__}
+    return {**head, "seconds_total": sum(m["seconds_total"] for m in members), "members": members}
+
+
+# ---------------------------------------------------------------- check
+
+
+def gradients(variant, dtype, lead, last):
+    """Outputs and gradients of a small network that is the same for every variant and dtype."""
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.float64)
+    net = LeakyRNN(12, 3, 2, lead)
+    x, h0 = torch.randn(*lead, 21, 5, 3), torch.rand(*lead, 5, 12)
+    with torch.no_grad():
+        net.tau[..., :2] = 0.5  # below the clamp
+        for name, value in list(vars(net).items()):
+            if value.is_floating_point():
+                setattr(net, name, value.to(dtype).requires_grad_())
+    torch.set_default_dtype(dtype)
+    x, h0 = x.to(dtype), h0.to(dtype)
+    if variant == "naive" and lead:
+        pieces = []
+        for k in range(lead[0]):
+            one = LeakyRNN(12, 3, 2)
+            for name in ("w", "w_in", "b", "tau", "w_out", "b_out"):
+                setattr(one, name, getattr(net, name)[k])
+            pieces.append(make_forward("naive")(one, x[k], h0[k], last))
+        out = torch.stack(pieces)
+    else:
+        out = make_forward(variant, bool(lead), chunk=7)(net, x, h0, last)
+    out.square().sum().backward()
+    return [out.detach(), *(p.grad for p in net.parameters)]
+
+
+def check():
+    """Every variant against the paper's equation in float64: outputs and all gradients."""
+    worst = {}
+    for lead, last in (((), False), ((), True), ((3,), False)):
+        truth = gradients("naive", torch.float64, lead, last)
+        for variant in VARIANTS:
+            for dtype, tolerance in ((torch.float32, 1e-5), (torch.float64, 1e-12)):
+                got = gradients(variant, dtype, lead, last)
+                error = max(float((g - t).abs().max() / t.abs().max()) for g, t in zip(got, truth, strict=True))
+                label = f"{variant} {'bmm' if lead else 'loop'}{' last' if last else ''} {str(dtype)[6:]}"
+                worst[label] = error
+                if not error < tolerance:
+                    raise SystemExit(f"{label}: relative error {error:.1e} exceeds {tolerance:.0e}")
+    return {"workload": "check", "relative_error": worst}
+
+
+# ---------------------------------------------------------------- command line
+
+
+def parse(arguments=None):
+    """The options of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="compare all variants with the plain equation")
+    jobs = parser.add_subparsers(dest="workload")
+    common = argparse.ArgumentParser(add_help=False)
+    integers(common, threads=1, seed=0)
+    common.add_argument("--start-at", type=float, help="Unix time at which to begin timing")
+    step = jobs.add_parser("step", parents=[common])
+    integers(step, members=100, batch=20, steps=500, units=50, inputs=8, outputs=3, repeats=5, warmup=2)
+    integers(step, group=0, chunk=20)
+    step.add_argument("--layout", choices=("loop", "bmm"), default="loop")
+    step.add_argument("--variant", choices=VARIANTS, default="eager")
+    parity = jobs.add_parser("parity", parents=[common])
+    integers(parity, members=1, units=200, batch=256, n_from=2, n_to=12, batches_per_epoch=600, epochs=40)
+    parity.add_argument("--max-seconds", type=float, default=float("inf"))
+    parity.add_argument("--variant", choices=("naive", "eager", "script", "manual", "manual_script"), default="eager")
+    options = parser.parse_args(arguments)
+    if not options.check and options.workload is None:
+        parser.error("choose step or parity, or --check")
+    if getattr(options, "layout", "loop") == "bmm" and options.variant == "naive":
+        parser.error("--variant naive has no bmm layout")
+    return options
+
+
+def integers(parser, **defaults):
+    """Add one integer option for each name."""
+    for name, default in defaults.items():
+        parser.add_argument("--" + name.replace("_", "-"), type=int, default=default)
+
+
+def main():
+    """Run one arrangement and print it as JSON."""
+    options = parse()
+    # Before any other thread exists, so that all inherit it: gradients that fade over long sequences
+    # become denormal numbers, on which products are many times slower. XLA flushes them too.
+    torch.set_flush_denormal(True)
+    if options.check:
+        print(json.dumps(check()))
+        return
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(options.seed)
+    result = run_step(options) if options.workload == "step" else run_parity(options)
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,138 @@
+"""What a cell is: the dynamics of one network, written for one trial of one member, one step at a time."""
+
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+
+from poprnn.core.arrays import Array, Count, Float, PRNGKey, Scalar, Tree
+from poprnn.core.blueprint import Blueprint
+from poprnn.core.errors import ConfigurationError, NotApplicableError, nearest
+
+
+class Parameters(NamedTuple):
+    """A member's arrays. Only ``trainable`` is ever differentiated."""
+
+    trainable: dict[str, Any]
+    fixed: dict[str, Any]
+
+
+class Context(NamedTuple):
+    """What a step may know besides its state and input."""
+
+    time: Count | int = 0
+    """Index of this step."""
+    dt: Scalar | float | None = None
+    """Integration step of this batch; ``None``: the cell's own."""
+    schedule: dict[str, Any] = {}
+    """Values that change over training (annealed temperatures, mixing coefficients), from the method."""
+    training: bool = False
+    """Whether this is a training step."""
+    trial: Tree = None
+    """The trial being run (closed loops look at it)."""
+
+
+class Cell(Blueprint):
+    """Base of all cells.
+
+    A simple cell gives :meth:`init`, :meth:`step` and :meth:`readout`. A fast one splits its step into the part
+    that is linear in the input (:meth:`input_drive`, one matrix product for a block of time), the part that is a
+    matrix product with the state (:meth:`recurrent_drive`) and the element-wise rest (:meth:`update`); the unroll
+    then takes the weight gradients as one product a block. Products are written ``x @ W.T`` with ``W`` shaped
+    ``[to, from]``: of all forms this gives the fastest gradient.
+
+    >>> import jax, jax.numpy as jnp
+    >>> class Plain(Cell):
+    ...     n_units: int = 8
+    ...     def init(self, n_inputs, n_outputs, *, key):
+    ...         W = jax.random.normal(key, (self.n_units, self.n_units + n_inputs)) / self.n_units**0.5
+    ...         return Parameters({"W": W, "W_out": jnp.zeros((n_outputs, self.n_units))}, {})
+    ...     def initial_state(self, prepared, *, key):
+    ...         return jnp.zeros(self.n_units)
+    ...     def step(self, prepared, state, input, *, key, context):
+    ...         return jnp.tanh(prepared["W"] @ jnp.concatenate([state, input]))
+    ...     def readout(self, prepared, state):
+    ...         return prepared["W_out"] @ state
+    >>> Plain().init(3, 2, key=jax.random.key(0)).trainable["W"].shape
+    (8, 11)
+    """
+
+    family = "cells"
+    groups: ClassVar[dict[str, tuple[str, ...]]] = {"recurrent": ("W", "bias", "tau"), "input": ("W_in",),
+                                                   "readout": ("W_out", "b_out")}
+    """Names for sets of arrays, as `trainable = ["readout"]` may use them."""
+
+    def init(self, n_inputs: int, n_outputs: int, *, key: PRNGKey) -> Parameters:
+        """Random parameters of one member."""
+        raise NotImplementedError
+
+    def prepare(self, parameters: Parameters, context: Context) -> dict[str, Any]:
+        """Everything the steps need that does not change in time: masks, clamps, matrix exponentials."""
+        del context
+        return {**parameters.fixed, **parameters.trainable}
+
+    def initial_state(self, prepared: dict[str, Any], *, key: PRNGKey) -> Tree:
+        """State before the first step of one trial."""
+        raise NotImplementedError
+
+    def input_drive(self, prepared: dict[str, Any], input: Float[Array, "input"], *, key: PRNGKey,
+                    context: Context) -> Tree:
+        """What the input (and noise) adds to the units at one step; computed for many steps at once."""
+        del prepared, key, context
+        return input
+
+    def recurrent_drive(self, prepared: dict[str, Any], state: Tree) -> Tree | None:
+        """What the state adds, to be summed with :meth:`input_drive`; ``None`` if the cell does not split."""
+        del prepared, state
+        return None
+
+    def update(self, prepared: dict[str, Any], state: Tree, drive: Tree, *, key: PRNGKey, context: Context) -> Tree:
+        """Next state from the state and the summed drive, element by element."""
+        return self.step(prepared, state, drive, key=key, context=context)
+
+    def step(self, prepared: dict[str, Any], state: Tree, input: Float[Array, "input"], *, key: PRNGKey,
+             context: Context) -> Tree:
+        """One whole step. Split cells inherit it; simple cells define it instead of the three parts."""
+        if type(self).update is Cell.update:
+            raise NotImplementedError(f"{type(self).__name__} defines neither step nor update")
+        drive_key, update_key = jax.random.split(key)
+        drive = self.input_drive(prepared, input, key=drive_key, context=context)
+        drive = add_drives(drive, self.recurrent_drive(prepared, state))
+        return self.update(prepared, state, drive, key=update_key, context=context)
+
+    def readout(self, prepared: dict[str, Any], state: Tree) -> Float[Array, "output"]:
+        """Output at one step."""
+        raise NotImplementedError
+
+    def activity(self, state: Tree) -> Float[Array, "unit"]:
+        """The units' activity, as penalties and analyses see it. Default: the first array of the state."""
+        return jax.tree.leaves(state)[0]
+
+    def derivative(self, prepared: dict[str, Any], state: Tree, drive: Tree) -> Tree:
+        """Time derivative of the state, for cells that discretise a differential equation."""
+        raise NotApplicableError(f"cell '{self.name()}' has no time derivative: it is a map, not a flow")
+
+    def from_arrays(self, n_inputs: int, n_outputs: int, arrays: dict[str, Any]) -> Parameters:
+        """Parameters of one member from arrays trained elsewhere, under the names that :meth:`init` uses.
+
+        Arrays left out keep their random start; a name or shape that does not fit is a ``ConfigurationError``.
+        """
+        parameters = self.init(n_inputs, n_outputs, key=jax.random.key(0))
+        known = {**parameters.trainable, **parameters.fixed}
+        for name, array in arrays.items():
+            if name not in known:
+                raise ConfigurationError(f"{self.name()}: no array named '{name}'{nearest(name, known)}")
+            if jax.numpy.shape(array) != known[name].shape:
+                raise ConfigurationError(f"{self.name()}: '{name}' has shape {list(jax.numpy.shape(array))}, "
+                                         f"must be {list(known[name].shape)}")
+        def pick(group: dict[str, Any]) -> dict[str, Any]:
+            return {k: jax.numpy.asarray(arrays[k], v.dtype) if k in arrays else v for k, v in group.items()}
+        return Parameters(pick(parameters.trainable), pick(parameters.fixed))
+
+
+def add_drives(drive: Tree, recurrent: Tree | None) -> Tree:
+    """Sum of two drives; a dictionary may hold entries (private noise, say) that have no recurrent part."""
+    if recurrent is None:
+        return drive
+    if isinstance(drive, dict):
+        return {k: drive[k] + recurrent[k] if k in recurrent else drive[k] for k in drive}
+    return jax.tree.map(lambda a, b: a + b, drive, recurrent)

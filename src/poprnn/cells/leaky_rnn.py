@@ -1,0 +1,172 @@
+"""The leaky RNN with a time constant for every unit."""
+
+from typing import Annotated, Any, Literal
+
+import jax
+import jax.numpy as jnp
+from pydantic import Field
+
+from poprnn.cells._activations import Activation, ActivationName, activation
+from poprnn.cells.contract import Cell, Context, Parameters
+from poprnn.core.arrays import Array, Float, PRNGKey, Tree
+from poprnn.core.blueprint import Finite, Fraction, NonNegative, Positive, PositiveInt, Tuple, is_zero
+from poprnn.core.errors import ConfigurationError, NotApplicableError
+
+
+class LeakyRNN(Cell):
+    """Leaky integrators, unit i with its own time constant tau_i, alpha_i = dt / tau_i:
+
+        inside   h(t) = f[ (1 - alpha) h(t-dt) + alpha (W h(t-dt) + W_in x(t) + b + noise) ]      (default)
+        outside  h(t) = (1 - alpha) h(t-dt) + alpha f[ W h(t-dt) + W_in x(t) + b + noise ]
+        y(t) = W_out h(t) + b_out
+
+    "Inside" and "outside" say where the unit's self-interaction stands. tau is held above ``tau_min`` in the
+    forward pass. Arrays: W [unit, unit], W_in [unit, input], bias [unit], tau [unit], W_out [output, unit],
+    b_out [output]. Start: W, W_out, b_out ~ U(±1/sqrt(n)), W_in, bias ~ U(±1), tau ~ U(1, 2), h(0) ~ 0.1 U(0, 1).
+    Defaults: Khajehabdollahi et al., ICLR 2024, and the code released with it.
+
+    >>> import jax
+    >>> LeakyRNN(n_units=10).init(1, 4, key=jax.random.key(0)).trainable["W"].shape
+    (10, 10)
+    """
+
+    static = frozenset({"excitatory_fraction"})
+
+    n_units: PositiveInt = 500
+    """Number of units."""
+    activation: ActivationName = "leaky_relu"
+    """f."""
+    negative_slope: Finite = 0.1
+    """Slope of ``leaky_relu`` below zero (the paper's text 0.1, its code 0.01)."""
+    self_interaction: Literal["inside", "outside"] = "inside"
+    """Whether a unit's own past passes through f."""
+    self_connection: bool = False
+    """Whether W has a diagonal; without one, W_ii is 0 in the dynamics and gets no gradient."""
+    dt: Positive = 1.0
+    """Integration step, in the units of tau; a task may draw another one for each batch."""
+    tau: Positive | None = None
+    """One time constant held fixed for all units; ``None``: one for each unit, trained."""
+    tau_start: Tuple[Positive] = (1.0, 2.0)
+    """Bounds of the uniform distribution that trained time constants start from."""
+    tau_min: Positive | None = None
+    """Smallest tau in the forward pass; ``None``: the integration step."""
+    noise: NonNegative = 0.0
+    """Standard deviation of white noise added to every unit's input at every step."""
+    input_units: Tuple[Annotated[int, Field(ge=0)]] | None = None
+    """First and one past the last unit that receive input; ``None``: all."""
+    output_units: Tuple[Annotated[int, Field(ge=0)]] | None = None
+    """First and one past the last unit that are read out; ``None``: all."""
+    excitatory_fraction: Fraction | None = None
+    """Dale's law: this fraction of units only excites, the others only inhibit; ``None``: no such law."""
+    recurrent_init: Literal["uniform", "normal"] = "uniform"
+    """W ~ U(±1/sqrt(n)) or N(0, 1/n), times ``recurrent_gain``."""
+    recurrent_gain: NonNegative = 1.0
+    """Scale of W at the start."""
+    state_start: NonNegative = 0.1
+    """h(0) ~ ``state_start`` · U(0, 1)."""
+
+    def __post_init__(self) -> None:
+        for name in ("input_units", "output_units"):
+            group = getattr(self, name)
+            if group is not None and not (len(group) == 2 and group[0] < group[1] <= self.n_units):
+                raise ConfigurationError(f"LeakyRNN: {name} = {list(group)}: must be [first, past last] "
+                                         f"within the {self.n_units} units")
+        if len(self.tau_start) != 2 or self.tau_start[0] > self.tau_start[1]:
+            raise ConfigurationError(f"LeakyRNN: tau_start = {list(self.tau_start)}: must be [lowest, highest]")
+
+    @property
+    def f(self) -> Activation:
+        """The activation function."""
+        return activation(self.activation, self.negative_slope)
+
+    def init(self, n_inputs: int, n_outputs: int, *, key: PRNGKey) -> Parameters:
+        """Random parameters of one member."""
+        n = self.n_units
+        keys = jax.random.split(key, 6)
+        def uniform(key: PRNGKey, shape: tuple[int, ...], bound: float) -> Array:
+            return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
+        draw_W = uniform(keys[0], (n, n), n**-0.5) if self.recurrent_init == "uniform" else (
+            jax.random.normal(keys[0], (n, n)) * n**-0.5)
+        trainable: dict[str, Any] = {
+            "W": self._start_with_dale(self.recurrent_gain * draw_W),
+            "W_in": uniform(keys[1], (n, n_inputs), 1.0),
+            "bias": uniform(keys[2], (n,), 1.0),
+            "W_out": uniform(keys[3], (n_outputs, n), n**-0.5),
+            "b_out": uniform(keys[4], (n_outputs,), n**-0.5),
+        }
+        if self.tau is not None:
+            return Parameters(trainable, {"tau": jnp.full(n, self.tau, jnp.float32)})
+        low, high = self.tau_start
+        trainable["tau"] = jax.random.uniform(keys[5], (n,), minval=low, maxval=high)
+        return Parameters(trainable, {})
+
+    def signs(self) -> Float[Array, "unit"] | None:
+        """+1 for excitatory and -1 for inhibitory units, ``None`` without Dale's law."""
+        if self.excitatory_fraction is None:
+            return None
+        n_excitatory = round(self.excitatory_fraction * self.n_units)
+        return jnp.where(jnp.arange(self.n_units) < n_excitatory, 1.0, -1.0)
+
+    def _start_with_dale(self, W: Float[Array, "unit unit"]) -> Float[Array, "unit unit"]:
+        """Magnitudes, those of the inhibitory units scaled so that excitation and inhibition balance at the start."""
+        signs = self.signs()
+        if signs is None:
+            return W
+        n_excitatory = jnp.sum(signs > 0)
+        ratio = n_excitatory / jnp.maximum(self.n_units - n_excitatory, 1)
+        return jnp.abs(W) * jnp.where(signs > 0, 1.0, ratio)
+
+    def prepare(self, parameters: Parameters, context: Context) -> dict[str, Any]:
+        """Effective weights (no diagonal, signs, groups) and alpha = dt / tau."""
+        p = {**parameters.fixed, **parameters.trainable}
+        dt = self.dt if context.dt is None else context.dt
+        W, W_in, W_out = p["W"], p["W_in"], p["W_out"]
+        if (signs := self.signs()) is not None:
+            W = jnp.abs(W) * signs[None, :]
+        if not self.self_connection:
+            W = W * (1 - jnp.eye(self.n_units, dtype=W.dtype))
+        if self.input_units is not None:
+            W_in = W_in * self._group(self.input_units)[:, None]
+        if self.output_units is not None:
+            W_out = W_out * self._group(self.output_units)[None, :]
+        tau = jnp.maximum(p["tau"], dt if self.tau_min is None else self.tau_min)
+        return {"W": W, "W_in": W_in, "bias": p["bias"], "W_out": W_out, "b_out": p["b_out"], "alpha": dt / tau}
+
+    def _group(self, bounds: tuple[int, ...]) -> Float[Array, "unit"]:
+        index = jnp.arange(self.n_units)
+        return ((index >= bounds[0]) & (index < bounds[1])).astype(jnp.float32)
+
+    def initial_state(self, prepared: dict[str, Any], *, key: PRNGKey) -> Float[Array, "unit"]:
+        """``state_start`` · U(0, 1)."""
+        return self.state_start * jax.random.uniform(key, (self.n_units,))
+
+    def input_drive(self, prepared: dict[str, Any], input: Float[Array, "input"], *, key: PRNGKey,
+                    context: Context) -> Float[Array, "unit"]:
+        """W_in x + b + noise."""
+        drive = input @ prepared["W_in"].T + prepared["bias"]
+        if is_zero(self.noise):
+            return drive
+        return drive + self.noise * jax.random.normal(key, (self.n_units,))
+
+    def recurrent_drive(self, prepared: dict[str, Any], state: Float[Array, "unit"]) -> Float[Array, "unit"]:
+        """W h."""
+        return state @ prepared["W"].T
+
+    def update(self, prepared: dict[str, Any], state: Float[Array, "unit"], drive: Float[Array, "unit"], *,
+               key: PRNGKey, context: Context) -> Float[Array, "unit"]:
+        """The leak and the activation function."""
+        alpha = prepared["alpha"]
+        if self.self_interaction == "inside":
+            return self.f((1 - alpha) * state + alpha * drive)
+        return (1 - alpha) * state + alpha * self.f(drive)
+
+    def derivative(self, prepared: dict[str, Any], state: Tree, drive: Tree) -> Tree:
+        """``dt · dh/dt = alpha (-h + f(drive))``; only "outside" discretises a differential equation."""
+        if self.self_interaction == "inside":
+            raise NotApplicableError("leaky_rnn with self_interaction = 'inside' is a map, not a flow; "
+                                     "use self_interaction = 'outside'")
+        return prepared["alpha"] * (self.f(drive) - state)
+
+    def readout(self, prepared: dict[str, Any], state: Float[Array, "unit"]) -> Float[Array, "output"]:
+        """W_out h + b_out."""
+        return state @ prepared["W_out"].T + prepared["b_out"]

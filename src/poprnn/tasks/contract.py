@@ -1,0 +1,139 @@
+"""What a task is: a generator of trials on the device, with its own loss and scores.
+
+A task is written for one trial of one member; the unroll adds the trial axis, the mapping the member axis.
+"""
+
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import jax.numpy as jnp
+
+from poprnn.core.arrays import Array, Bool, Count, Float, PRNGKey, Scalar, Tree
+from poprnn.core.blueprint import Blueprint
+
+
+class Stage(NamedTuple):
+    """Where a member stands in its curriculum; what a task may look at when it draws a batch."""
+
+    active: Bool[Array, "head"]
+    """Heads that are trained now."""
+    newest: Count
+    """Index of the head that was added last."""
+    index: Count
+    """Number of stages passed so far."""
+    shared: bool = False
+    """One readout (that of head 0) serves whichever head is active."""
+    split: Literal["train", "evaluate"] = "train"
+    """Tasks with a finite set of trials keep some for evaluation."""
+
+
+class Setting(NamedTuple):
+    """What one batch shares."""
+
+    length: Count | int
+    """Steps of the trials in this batch, at most the task's capacity."""
+    dt: Scalar | float | None = None
+    """Integration step of this batch; ``None`` leaves it to the cell."""
+    extra: dict[str, Any] = {}
+    """Anything else the task wants to remember (active heads, a condition, …)."""
+
+
+class Trial(NamedTuple):
+    """One trial. Steps beyond the setting's length hold anything and are never looked at."""
+
+    inputs: Float[Array, "time input"]
+    targets: Float[Array, "time output"] | Tree
+    """Per step, or for the last step only where ``task.readout == "last"``."""
+    weights: Float[Array, "time"] | Tree = 1.0
+    """Weight of each step in the loss; zero where the answer does not count."""
+    periods: Tree = None
+    """Named marks in time (onsets, offsets), for analyses."""
+    condition: Tree = None
+    """What made this trial what it is (directions, coherence, …), for analyses."""
+
+
+class Task(Blueprint):
+    """Base of all tasks. Subclasses give the sizes, :meth:`sample` and, where the defaults do not fit, the rest.
+
+    A whole task in a few lines (remember the input's sign at the first step):
+
+    >>> import jax, jax.numpy as jnp
+    >>> class RememberSign(Task):
+    ...     n_inputs, n_outputs, capacity = 1, 1, 10
+    ...     def sample(self, setting, arrays, *, key):
+    ...         x = jax.random.normal(key, (10, 1)).at[1:].set(0)
+    ...         return Trial(x, jnp.broadcast_to(jnp.sign(x[0]), (10, 1)))
+    >>> RememberSign().sample(None, (), key=jax.random.key(0)).inputs.shape
+    (10, 1)
+    """
+
+    family = "tasks"
+
+    readout: ClassVar[Literal["last", "all"]] = "all"
+    """Whether the answer is read at the last step or at every step."""
+    score: ClassVar[str] = "score"
+    """The entry of :meth:`scores` by which curricula and monitors judge."""
+    closed_loop: ClassVar[bool] = False
+    """Whether inputs depend on the network's own outputs (then :meth:`begin` and :meth:`respond` exist)."""
+    n_inputs: ClassVar[int]
+    n_outputs: ClassVar[int]
+    capacity: ClassVar[int]
+    """Largest number of steps a trial can have."""
+    n_heads: ClassVar[int] = 1
+    """Number of answers that a curriculum can switch on and off."""
+
+    def arrays(self) -> Tree:
+        """Data shared by all members (images, patterns), passed to :meth:`sample` as an argument."""
+        return ()
+
+    def draw(self, stage: Stage, *, key: PRNGKey) -> Setting:
+        """What the next batch shares."""
+        del stage, key
+        return Setting(self.capacity)
+
+    def sample(self, setting: Setting, arrays: Tree, *, key: PRNGKey) -> Trial:
+        """One trial, of ``capacity`` steps in memory and ``setting.length`` in truth."""
+        raise NotImplementedError
+
+    def loss(self, outputs: Float[Array, "..."], trial: Trial, setting: Setting) -> Scalar:
+        """Loss of one trial. Default: weighted mean squared error over the steps that exist."""
+        return mean_squared_error(self, outputs, trial, setting)
+
+    def scores(self, outputs: Float[Array, "..."], trial: Trial, setting: Setting) -> dict[str, Array]:
+        """Named scores in [0, 1] of one trial (scalars or one per head; NaN where a head is not active).
+
+        Default: the fraction of target variance that is explained, not below 0.
+        """
+        weights = step_weights(self, trial, setting)
+        error = jnp.sum(weights * (outputs - trial.targets) ** 2)
+        mean = jnp.sum(weights * trial.targets) / jnp.maximum(jnp.sum(weights * jnp.ones_like(outputs)), 1e-9)
+        total = jnp.sum(weights * (trial.targets - mean) ** 2)
+        return {"score": jnp.clip(1 - error / jnp.maximum(total, 1e-9), 0, 1)}
+
+    def head_name(self, head: int) -> str:
+        """What a head is called in figures and histories."""
+        return str(head)
+
+    def begin(self, trial: Trial, *, key: PRNGKey) -> Tree:
+        """Closed loop: the task's own state at the start of a trial."""
+        raise NotImplementedError
+
+    def respond(self, task_state: Tree, trial: Trial, time: Count, output: Float[Array, "output"], *,
+                key: PRNGKey) -> tuple[Tree, Float[Array, "input"]]:
+        """Closed loop: the next input, from the network's output at the step before."""
+        raise NotImplementedError
+
+
+def step_weights(task: Task, trial: Trial, setting: Setting) -> Float[Array, "..."]:
+    """The trial's weights shaped to multiply its targets, zero beyond the true length."""
+    if task.readout == "last":
+        return jnp.asarray(trial.weights)
+    exists = jnp.arange(trial.targets.shape[0]) < setting.length
+    return jnp.where(exists, jnp.broadcast_to(trial.weights, exists.shape), 0.0)[:, None]
+
+
+def mean_squared_error(task: Task, outputs: Float[Array, "..."], trial: Trial, setting: Setting) -> Scalar:
+    """``sum_t w_t mean_o (y_to - target_to)^2 / sum_t w_t`` over the steps that exist."""
+    weights = step_weights(task, trial, setting)
+    error = jnp.where(weights > 0, (outputs - trial.targets) ** 2, 0.0)
+    total = jnp.sum(weights * jnp.ones_like(error))
+    return jnp.sum(weights * error) / jnp.maximum(total, 1e-9)

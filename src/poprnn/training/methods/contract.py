@@ -1,0 +1,50 @@
+"""What a training method is: how the unroll departs from the base dynamics while a network is being trained."""
+
+from typing import Any
+
+import jax
+
+from poprnn.cells.contract import Cell, Context
+from poprnn.core.arrays import Count, PRNGKey, Tree
+from poprnn.core.blueprint import Blueprint
+from poprnn.tasks.contract import Setting
+
+
+class Method(Blueprint):
+    """Base of all methods; by itself the base dynamics, unchanged.
+
+    A method may keep something beside the cell's state (``init``), mix it in after each update (``update``) and
+    change how a batch is discretised (``adapt``), all by values that change over training (``schedule``). Once its
+    schedule has ended a method must be exactly the base dynamics. Evaluations and rollouts never use it.
+    """
+
+    family = "methods"
+
+    def check(self, cell: Cell) -> None:
+        """Raise ``ConfigurationError`` if the method cannot work with this cell."""
+        del cell
+
+    def schedule(self, n_step: Count) -> dict[str, Any]:
+        """Values for training step ``n_step``; they stand in ``context.schedule``."""
+        del n_step
+        return {}
+
+    def adapt(self, setting: Setting, schedule: dict[str, Any]) -> Setting:
+        """The batch's setting as the method wants it (a coarser dt, for instance)."""
+        del schedule
+        return setting
+
+    def init(self, state: Tree) -> Tree:
+        """What the method remembers at the start of a trial."""
+        del state
+        return ()
+
+    def update(self, cell: Cell, prepared: dict[str, Any], state: Tree, memory: Tree, drive: Tree, *, key: PRNGKey,
+               context: Context) -> tuple[Tree, Tree]:
+        """Next state and memory. Element-wise only: products belong to the cell's drives."""
+        return cell.update(prepared, state, drive, key=key, context=context), memory
+
+
+def mix(a: Tree, b: Tree, weight: jax.Array | float) -> Tree:
+    """``weight · a + (1 - weight) · b``, and exactly ``a`` where the weight is 1."""
+    return jax.tree.map(lambda x, y: jax.numpy.where(weight == 1, x, weight * x + (1 - weight) * y), a, b)

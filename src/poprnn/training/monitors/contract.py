@@ -1,0 +1,47 @@
+"""What a monitor is: a rule that ends a member's training with an outcome of its own."""
+
+from typing import Any, ClassVar, Literal, NamedTuple
+
+from poprnn.cells.contract import Parameters
+from poprnn.core.arrays import Array, Bool, Count, Scalar, Tree
+from poprnn.core.blueprint import Blueprint
+
+
+class Observation(NamedTuple):
+    """What a monitor sees of one member after an evaluation."""
+
+    epoch: Count
+    """Epochs finished."""
+    last_epoch: bool | Array
+    """Whether the budget is spent."""
+    loss: Scalar
+    """Mean loss on fresh trials."""
+    scores: dict[str, Any]
+    """Mean scores on fresh trials."""
+    parameters: Parameters
+    """Current weights."""
+    finished: Bool[Array, ""]
+    """Whether the curriculum is through."""
+    diverged: Bool[Array, ""]
+    """Whether loss, gradient or weights were not finite; the weights are the last finite ones."""
+
+
+class Monitor(Blueprint):
+    """Base of monitors. ``update`` says whether the member ends now, with ``outcome`` as the word for it.
+
+    ``on = "host"`` monitors get NumPy arrays instead of traced ones, after each evaluation, one member at a time
+    (for checks in float64 or by other libraries); their state must be arrays too.
+    """
+
+    family = "monitors"
+    outcome: ClassVar[str]
+    """One word for how the member ended."""
+    on: ClassVar[Literal["device", "host"]] = "device"
+
+    def init(self) -> Tree:
+        """State at the start of training."""
+        return ()
+
+    def update(self, state: Tree, observation: Observation) -> tuple[Tree, Bool[Array, ""]]:
+        """New state, and whether the member ends here."""
+        raise NotImplementedError
