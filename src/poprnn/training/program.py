@@ -156,8 +156,8 @@ class Program:
 
     def run_batch(self, setup: Setup, method: Method, parameters: Parameters, stage: Stage, arrays: Tree,
                   context: Context, *, key: PRNGKey, n_trials: int | None = None,
-                  workspace: Tree = None) -> "Batch":
-        """Draw a batch of trials and run them; differentiable in the parameters."""
+                  workspace: Tree = None, emit: unrolling.Read | None = None) -> "Batch":
+        """Draw a batch of trials and run them; differentiable in the parameters. ``emit`` asks for more than outputs."""
         task, training = setup.task, setup.training
         draw_key, sample_key, start_key, step_key = jax.random.split(key, 4)
         n_trials = n_trials or training.batch
@@ -178,16 +178,15 @@ class Program:
             return sum((p.strength * p.on_activity(setup.cell.activity(carry.state)) for p in penalties), jnp.zeros(()))
 
         carry, emitted, workspace = unrolling.unroll(
-            dynamics, prepared, carry, sequence, emit=dynamics.output if task.readout == "all" else None,
+            dynamics, prepared, carry, sequence,
+            emit=emit or (dynamics.output if task.readout == "all" else None),
             accumulate=penalty if penalties else None, gradient=context.training,
             plan_=unrolling.plan(carry, trials.inputs.shape[1], state_bytes=training.state_memory_mb * 2**20),
             workspace=workspace)
-        if task.readout == "all":
-            outputs = jnp.swapaxes(emitted.outputs, 0, 1)
-        else:
-            outputs = jax.vmap(lambda c: dynamics.output(prepared, c))(carry)
+        by_trial = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), emitted.outputs)
+        outputs = by_trial if task.readout == "all" else jax.vmap(lambda c: dynamics.output(prepared, c))(carry)
         total = jnp.mean(emitted.sums) / jnp.maximum(setting.length, 1) if penalties else jnp.zeros(())
-        return Batch(setting, trials, prepared, outputs, total, workspace)
+        return Batch(setting, trials, prepared, outputs, by_trial, total, workspace)
 
     # --- evaluate ----------------------------------------------------------------------------------------------
 
@@ -246,6 +245,8 @@ class Batch(NamedTuple):
     trials: Trial
     prepared: dict[str, Any]
     outputs: Float[Array, "trial ..."]
+    emitted: Tree
+    """What ``emit`` said at every step, ``[trial, time, …]``."""
     activity_penalty: Scalar
     workspace: Tree
 

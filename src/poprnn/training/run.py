@@ -94,7 +94,7 @@ class Member:
     @property
     def varied(self) -> dict[str, float | int]:
         """Hyperparameters in which it differs from others."""
-        return self._run.setup.population.values(self.index)
+        return self._run.setup.population.values(int(self._run.member_index[self.index]))
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
@@ -140,6 +140,8 @@ class Run:
     """Its folder, if it has one."""
     arrays: Tree = ()
     """The task's shared data."""
+    index: np.ndarray | None = None
+    """Which members of the population these are, after :meth:`select`; ``None``: all of them."""
 
     @property
     def task(self) -> Task:
@@ -154,7 +156,24 @@ class Run:
     @property
     def n_members(self) -> int:
         """Number of members."""
-        return self.setup.population.members
+        return len(self.member_index)
+
+    @property
+    def member_index(self) -> np.ndarray:
+        """``[member]``: each member's number in its population, on which its random streams depend."""
+        return np.arange(self.setup.population.members) if self.index is None else self.index
+
+    def select(self, members: np.ndarray) -> "Run":
+        """The run reduced to some members (places in this run), with their numbers and random streams unchanged."""
+        members = np.asarray(members)
+        pick = lambda tree: jax.tree.map(lambda a: a[members], tree)  # noqa: E731
+        history = History({k: v[:, members] for k, v in self.history.arrays().items()})
+        snapshots = {k: Snapshot(s.reached[members], s.epoch[members], pick(s.parameters))
+                     for k, s in self.snapshots.items()}
+        return dataclasses.replace(
+            self, parameters=pick(self.parameters), initial=pick(self.initial), history=history, snapshots=snapshots,
+            outcome=[self.outcome[int(k)] for k in members], index=self.member_index[members],
+            progress=None if self.progress is None else pick(self.progress))
 
     @property
     def seed(self) -> int:
@@ -174,7 +193,7 @@ class Run:
     @property
     def varied(self) -> dict[str, np.ndarray]:
         """Varied hyperparameters, ``[member]`` each."""
-        return stack_varied(self.setup)
+        return {name: values[self.member_index] for name, values in stack_varied(self.setup).items()}
 
     def stages_passed(self) -> np.ndarray:
         """``[member]``: stages of the curriculum that were passed."""
