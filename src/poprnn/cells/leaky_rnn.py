@@ -30,6 +30,7 @@ class LeakyRNN(Cell):
     (10, 10)
     """
 
+    cites = ("khajehabdollahi2024",)
     static = frozenset({"excitatory_fraction"})
 
     n_units: PositiveInt = 500

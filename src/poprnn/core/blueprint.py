@@ -38,6 +38,8 @@ class Blueprint:
     family: ClassVar[str | None] = None
     static: ClassVar[frozenset[str]] = frozenset()
     """Float fields that shape the program and so cannot differ between members (see ``vary``)."""
+    cites: ClassVar[tuple[str, ...]] = ()
+    """Keys of the papers to cite when this is used."""
     traced: ClassVar[frozenset[str]] = frozenset()
     """Integer fields that may differ between members nevertheless."""
 

@@ -15,6 +15,7 @@ from poprnn.tasks.contract import Setting, Stage, Task, Trial
 class MemoryTask(Task):
     """Base of tasks whose head ``h`` asks about the last ``N = n_min + h`` bits."""
 
+    cites = ("khajehabdollahi2024",)
     readout: ClassVar[Literal["last", "all"]] = "last"
     score: ClassVar[str] = "accuracy"
 

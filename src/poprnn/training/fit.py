@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from poprnn.cells.contract import Cell, Parameters
+from poprnn.cells.contract import Cell, Context, Parameters
 from poprnn.core import backend
 from poprnn.core.arrays import Tree
 from poprnn.core.errors import ConfigurationError, StorageError
@@ -42,6 +42,8 @@ class Update:
     """Budget."""
     n_steps: int
     """Optimiser steps taken."""
+    n_steps_per_epoch: int
+    """Optimiser steps between evaluations."""
     seconds: float
     """Since training began (without what a resumed run had used before)."""
     active: np.ndarray
@@ -74,6 +76,7 @@ class Trainer:
             self._require_memory()
             if self.folder and not resume:
                 self.folder.create()
+                self.folder.save_setup(setup)
             self.state = to_numpy(self._begin())
             self.initial = self.state.parameters
             self.train = MemberMap(self.program.train, n, debug=debug, n_devices=n_devices)
@@ -101,7 +104,7 @@ class Trainer:
             member = jax.eval_shape(self.program.start, 0, {}, self.shared.seed)
             weights = _n_bytes(member.parameters.trainable)
             carry = jax.eval_shape(lambda p, k: self.setup.cell.initial_state(
-                self.setup.cell.prepare(p, _context()), key=k), member.parameters, jax.random.key(0))
+                self.setup.cell.prepare(p, Context()), key=k), member.parameters, jax.random.key(0))
         except (OverflowError, TypeError, ValueError) as error:
             if isinstance(error, ConfigurationError):
                 raise
@@ -234,8 +237,8 @@ class Trainer:
         else:
             since = done - epoch * training.steps_per_epoch
             loss = np.where(self.active, np.asarray(self.state.loss_sum) / max(since, 1), np.nan)
-        return Update(epoch, training.epochs, done, time.perf_counter() - self.began, self.active, loss, evaluated, record,
-                      self.run)
+        return Update(epoch, training.epochs, done, training.steps_per_epoch, time.perf_counter() - self.began, self.active,
+                      loss, evaluated, record, self.run)
 
     # --- results -----------------------------------------------------------------------------------------------
 
@@ -369,13 +372,7 @@ def make_trainer(task: Any = None, cell: Any = None, *, members: int | None = No
     """The trainer behind :func:`fit`."""
     base = Training() if start is None else start.setup.training
     training = training or base
-    if options:
-        fields = {name: getattr(training, name) for name in training.__dataclass_fields__}
-        unknown = [name for name in options if name not in fields]
-        if unknown:
-            from poprnn.core.errors import nearest
-            raise ConfigurationError(f"fit: unknown option '{unknown[0]}'{nearest(unknown[0], fields)}")
-        training = Training(**(fields | options))
+    training = Training(**({name: getattr(training, name) for name in training.__dataclass_fields__} | options))
     if start is not None:
         old = start.setup.population
         if members not in (None, old.members):
@@ -388,16 +385,7 @@ def make_trainer(task: Any = None, cell: Any = None, *, members: int | None = No
     if task is None or cell is None:
         raise ConfigurationError("fit needs a task and a cell, or a run to start from")
     setup = Setup(population=population, task=task, cell=cell, training=training)
-    trainer = Trainer(setup, start=start, out=out, debug=debug, n_devices=n_devices)
-    if trainer.folder:
-        from poprnn.core import storage
-        storage.save_toml(trainer.folder.experiment, setup.to_dict())
-    return trainer
-
-
-def _context() -> Any:
-    from poprnn.cells.contract import Context
-    return Context()
+    return Trainer(setup, start=start, out=out, debug=debug, n_devices=n_devices)
 
 
 def _n_bytes(tree: Tree) -> int:

@@ -11,6 +11,7 @@ from poprnn.core import storage
 from poprnn.core.arrays import Tree
 from poprnn.core.errors import StorageError
 from poprnn.training.run import History, Snapshot
+from poprnn.training.settings import Setup
 
 _KEPT_CHECKPOINTS = 2
 
@@ -37,6 +38,12 @@ class RunFolder:
             probe.unlink()
         except OSError as error:
             raise StorageError(f"cannot write to {self.path}: {error.strerror or error}") from None
+
+    def save_setup(self, setup: Setup) -> None:
+        """``experiment.toml``, every option spelled out; data that stands in no file of the user's beside it."""
+        storage.save_toml(self.experiment, setup.to_dict())
+        if setup.task.keeps_arrays:
+            storage.save_tree(self.path / "data.safetensors", setup.task.arrays())
 
     def require(self) -> None:
         """An existing run, or an error."""

@@ -12,3 +12,5 @@ class AllHeads(Curriculum):
     >>> AllHeads().heads(NParity(n_max=4), 0)[0].tolist()
     [True, True, True]
     """
+
+    cites = ("khajehabdollahi2024",)

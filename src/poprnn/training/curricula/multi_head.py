@@ -17,6 +17,8 @@ class MultiHead(Curriculum):
     [True, True, False]
     """
 
+    cites = ("khajehabdollahi2024",)
+
     def check(self, task: Task) -> None:
         """Needs heads to add."""
         self.require_heads(task)

@@ -19,6 +19,8 @@ class None_(Curriculum):
     [False, False, True]
     """
 
+    cites = ("khajehabdollahi2024",)
+
     traced = frozenset({"head"})
 
     head: NonNegativeInt | None = None

@@ -19,6 +19,8 @@ class SingleHead(Curriculum):
     [False, True, False]
     """
 
+    cites = ("khajehabdollahi2024",)
+
     shared_readout: ClassVar[bool] = True
 
     def check(self, task: Task) -> None:

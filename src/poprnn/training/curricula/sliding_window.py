@@ -20,6 +20,8 @@ class SlidingWindow(Curriculum):
     [[True, False, False, False], [True, True, False, False], [False, True, True, False]]
     """
 
+    cites = ("khajehabdollahi2024",)
+
     window: PositiveInt = 5
     """Number of heads trained at a time."""
     shift: PositiveInt = 1
