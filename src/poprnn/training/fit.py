@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import signal
 import threading
 import time
@@ -63,12 +64,12 @@ class Trainer:
     def __init__(self, setup: Setup, *, start: Run | None = None, out: str | Path | None = None, debug: bool = False,
                  n_devices: int | None = None, resume: bool = False, arrays: Tree = None) -> None:
         self.setup, self.start = setup, start
-        self.program = Program(setup)
+        n = setup.population.members
+        self.program, self.begin, self.train, self.evaluate = compiled(_shape_of(setup), n, debug, n_devices)
         self.folder = None if out is None else RunFolder(out)
         self.history, self.snapshots = History(), dict[str, Snapshot]()
         self.interrupted = False
         self.seconds_before = 0.0
-        n = setup.population.members
         backend.devices()
         with backend.precision(32):
             self.shared = Shared(jnp.asarray(_stream_seed(setup.population), jnp.uint32),
@@ -79,8 +80,6 @@ class Trainer:
                 self.folder.save_setup(setup)
             self.state = to_numpy(self._begin())
             self.initial = self.state.parameters
-            self.train = MemberMap(self.program.train, n, debug=debug, n_devices=n_devices)
-            self.evaluate = MemberMap(self.program.evaluate, n, debug=debug, n_devices=n_devices)
         if resume:
             self._load()
         self.began = time.perf_counter()
@@ -91,9 +90,8 @@ class Trainer:
         """All members' states before the first step; each from its own stream, however many there are."""
         n, varied = self.setup.population.members, stack_varied(self.setup)
         given = None if self.start is None else _adapt(self.start, self.setup)
-        begin = MemberMap(lambda state, seed: (state, self.program.start(*state[:2], seed, *state[2:])), n)
         states = (np.arange(n, dtype=np.int32), varied) + (() if given is None else (given,))
-        state = begin(states, jnp.asarray(self.setup.population.seed, jnp.uint32))[1]
+        state = self.begin(states, jnp.asarray(self.setup.population.seed, jnp.uint32))[1]
         if self.start is not None and self.start.progress is not None and _same_course(self.start.setup, self.setup):
             state = state._replace(progress=jax.tree.map(jnp.asarray, self.start.progress))
         return state
@@ -372,7 +370,7 @@ def make_trainer(task: Any = None, cell: Any = None, *, members: int | None = No
     """The trainer behind :func:`fit`."""
     base = Training() if start is None else start.setup.training
     training = training or base
-    training = Training(**({name: getattr(training, name) for name in training.__dataclass_fields__} | options))
+    training = Training(**({field.name: getattr(training, field.name) for field in dataclasses.fields(training)} | options))
     if start is not None:
         old = start.setup.population
         if members not in (None, old.members):
@@ -386,6 +384,28 @@ def make_trainer(task: Any = None, cell: Any = None, *, members: int | None = No
         raise ConfigurationError("fit needs a task and a cell, or a run to start from")
     setup = Setup(population=population, task=task, cell=cell, training=training)
     return Trainer(setup, start=start, out=out, debug=debug, n_devices=n_devices)
+
+
+@functools.lru_cache(maxsize=16)
+def compiled(setup: Setup, n_members: int, debug: bool,
+             n_devices: int | None) -> tuple[Program, MemberMap, MemberMap, MemberMap]:
+    """The programs of a setup: start, train, evaluate.
+
+    Asked for again (another seed, a resumed run), they need not be compiled again.
+    """
+    program = Program(setup)
+
+    def begin(state: Tree, seed: Any) -> tuple[Tree, MemberState]:
+        return state, program.start(*state[:2], seed, *state[2:])
+
+    maps = (MemberMap(f, n_members, debug=debug, n_devices=n_devices) for f in (begin, program.train, program.evaluate))
+    return program, *maps
+
+
+def _shape_of(setup: Setup) -> Setup:
+    """The setup without what the compiled programs do not depend on."""
+    vary = {name: (values[0],) for name, values in setup.population.vary.items()}
+    return setup.substitute({"population": Population(vary=vary), "training.epochs": 0, "training.snapshots": "none"})
 
 
 def _n_bytes(tree: Tree) -> int:

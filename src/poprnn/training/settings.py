@@ -1,5 +1,6 @@
 """What training is told: population, task, cell and how to train, as one blueprint."""
 
+import dataclasses
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -104,7 +105,7 @@ class Setup(Blueprint):
 
 def _replaced(blueprint: Any, path: str, value: Any) -> dict[str, Any]:
     head, _, rest = path.partition(".")
-    fields = {name: getattr(blueprint, name) for name in blueprint.__dataclass_fields__}
+    fields = {field.name: getattr(blueprint, field.name) for field in dataclasses.fields(blueprint)}
     if head not in fields:
         raise ConfigurationError(f"{type(blueprint).__name__}: unknown option '{head}'{nearest(head, fields)}")
     if head == "population":

@@ -3,9 +3,10 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from poprnn.cells.contract import Cell, Context
-from poprnn.core.arrays import Count, PRNGKey, Tree
+from poprnn.core.arrays import Array, Count, PRNGKey, Tree
 from poprnn.core.blueprint import Blueprint
 from poprnn.tasks.contract import Setting
 
@@ -46,5 +47,10 @@ class Method(Blueprint):
 
 
 def mix(a: Tree, b: Tree, weight: jax.Array | float) -> Tree:
-    """``weight · a + (1 - weight) · b``, and exactly ``a`` where the weight is 1."""
-    return jax.tree.map(lambda x, y: jax.numpy.where(weight == 1, x, weight * x + (1 - weight) * y), a, b)
+    """``weight · a + (1 - weight) · b`` of real arrays, exactly ``a`` where the weight is 1; other arrays are ``a``'s."""
+    def one(x: Array, y: Array) -> Array:
+        if not jnp.issubdtype(x.dtype, jnp.inexact):
+            return x
+        return jnp.where(weight == 1, x, weight * x + (1 - weight) * y)
+
+    return jax.tree.map(one, a, b)

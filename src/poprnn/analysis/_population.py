@@ -1,0 +1,73 @@
+"""What several analyses need of a population: its weights as the dynamics see them, and its stages."""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from pydantic import Field
+
+from poprnn.cells.contract import Cell, Context, Parameters
+from poprnn.core import backend
+from poprnn.core.arrays import Bool, Float, Int
+from poprnn.tasks._memory import MemoryTask
+from poprnn.training.run import Run
+
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+def prepared(run: Run, parameters: Parameters, read: Callable[[Cell, dict[str, Any]], dict[str, Any]], *,
+             dt: float | None = None) -> dict[str, np.ndarray]:
+    """What ``read(cell, prepared)`` takes from every member's prepared arrays, in float64 and stacked ``[member, …]``.
+
+    ``Cell.prepare`` is where masks, signs and clamps are applied, so nothing of them is repeated here. Each member
+    is prepared by its own cell, with the hyperparameters in which it differs from others.
+    """
+    def one(varied: dict[str, Any], parameters: Parameters, _: Any) -> dict[str, Any]:
+        cell = run.setup.substitute(varied).cell
+        return read(cell, cell.prepare(parameters, Context(dt=dt)))
+
+    with backend.precision(64):
+        wide = jax.tree.map(lambda a: a.astype(np.float64) if np.issubdtype(a.dtype, np.floating) else a, parameters)
+        found = jax.vmap(one)(run.varied, wide, run.member_index)
+        return {name: np.asarray(values) for name, values in found.items()}
+
+
+def smallest_dt(run: Run) -> float | None:
+    """The smallest integration step that a memory task draws; ``None`` where the cell's own is used."""
+    return min(run.task.dt) if isinstance(run.task, MemoryTask) and run.task.dt else None
+
+
+def heads_by_stage(run: Run, stages: np.ndarray
+                   ) -> tuple[Bool[np.ndarray, "member stage head"], Int[np.ndarray, "member stage"]]:
+    """Active heads of some stages of every member's curriculum, and the newest among them."""
+    def one(varied: dict[str, Any], _: Any) -> Any:
+        curriculum = run.setup.substitute(varied).training.curriculum
+        return jax.vmap(lambda stage: curriculum.heads(run.task, stage))(jnp.asarray(stages, jnp.int32))
+
+    with backend.precision(32):
+        active, newest = jax.vmap(one)(run.varied, run.member_index)
+        return np.asarray(active), np.asarray(newest)
+
+
+def by_stage(run: Run, measure: Callable[[Parameters], dict[str, Float[np.ndarray, "member"]]]
+             ) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Numbers per member at every stage snapshot, NaN for members that did not get there; variables and coordinates.
+
+    Both are empty where the run has kept no stages. The coordinate ``n`` is the memory solved by passing the stage.
+    """
+    snapshots = {int(name.removeprefix("stage_")): run.snapshots[name]
+                 for name in sorted(run.snapshots) if name.startswith("stage_")}
+    if not snapshots:
+        return {}, {}
+    rows = [{name: np.where(snapshot.reached, values, np.nan) for name, values in measure(snapshot.parameters).items()}
+            for snapshot in snapshots.values()]
+    variables = {f"{name}_by_stage": (("stage", "member"), np.stack([row[name] for row in rows])) for name in rows[0]}
+    stages = np.array(list(snapshots))
+    coordinates: dict[str, Any] = {"stage": stages}
+    if isinstance(run.task, MemoryTask):
+        memory = run.task.n_min + heads_by_stage(run, stages)[1].T
+        varies = any(name.startswith("training.curriculum.") for name in run.varied)
+        coordinates["n"] = (("stage", "member"), memory) if varies else ("stage", memory[:, 0])
+    return variables, coordinates

@@ -1,0 +1,159 @@
+"""Figures that set several populations side by side: progress, largest memory solved, time constants."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from poprnn.analysis.contract import Result, measure
+from poprnn.core.errors import ConfigurationError, NotApplicableError
+from poprnn.report import curves, style
+from poprnn.report.results import by_memory
+from poprnn.report.style import Drawing
+from poprnn.tasks._memory import MemoryTask
+from poprnn.training.run import Run
+
+Runs = Mapping[str, Run]
+
+
+def draw(runs: Runs) -> list[Drawing]:
+    """Every comparison that makes sense for these populations; the keys of ``runs`` are the names of conditions.
+
+    >>> import poprnn as pr
+    >>> run = pr.fit("n_parity", pr.cells.LeakyRNN(n_units=8), epochs=1, steps_per_epoch=1, batch=4,
+    ...              curriculum="multi_head")
+    >>> [drawing.name for drawing in draw({"one": run, "other": run})]
+    ['compare_progress', 'compare_largest']
+    """
+    out = [progress(runs), largest(runs)]
+    if all("stage_000" in run.snapshots and "tau" in run.parameters.trainable for run in runs.values()):
+        out += [timescales(runs, statistic="mean"), timescales(runs, statistic="std")]
+    return out
+
+
+def progress(runs: Runs) -> Drawing:
+    """Largest memory N solved against epochs: what half of the members have reached, and the range of all.
+
+    Args:
+        runs: name of the condition to its run; all need a history.
+
+    Raises:
+        ConfigurationError: no runs. NotApplicableError: a run without history.
+    """
+    label = _measure(runs)
+    with style.look():
+        figure, axes = style.panel("epoch", label)
+        for place, (name, run) in enumerate(runs.items()):
+            solved, colour = curves.largest_solved(run), style.colour(place)
+            epochs = np.arange(1, len(solved) + 1)
+            axes.fill_between(epochs, solved.min(1), solved.max(1), step="mid", color=colour, alpha=0.2, linewidth=0)
+            axes.plot(epochs, np.percentile(solved, 50, axis=1, method="higher"), color=colour, drawstyle="steps-mid",
+                      linestyle=style.dash(place), linewidth=2, label=f"{name} ({_members(run)})")
+        style.whole_numbers(axes, "x")
+        style.whole_numbers(axes, "y")
+        style.legend(figure)
+        return style.finish("compare_progress", figure, f"{label.capitalize()} against epochs. Line: reached by half of "
+                            "the members; band: from the slowest member to the fastest.")
+
+
+def largest(runs: Runs) -> Drawing:
+    """Largest memory N solved by the end, a dot for each member and a bar at their mean."""
+    label = _measure(runs)
+    names = list(runs)
+    with style.look():
+        figure, axes = style.panel(label, "condition", height=1.1 + 0.45 * len(names))
+        for place, (name, run) in enumerate(runs.items()):
+            solved = curves.largest_solved(run)[-1].astype(float)
+            axes.plot(solved, place + _apart(solved), "o", color=style.colour(place), markersize=4, alpha=0.75,
+                      clip_on=False, zorder=3)
+            axes.plot([solved.mean()] * 2, [place - 0.34, place + 0.34], color=style.INK, linewidth=1.6)
+        axes.set_yticks(range(len(names)), [style.wrap(name, 22) for name in names])
+        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.grid(visible=True, axis="x")
+        axes.grid(visible=False, axis="y")
+        style.whole_numbers(axes, "x")
+        return style.finish("compare_largest", figure, f"{label.capitalize()} at the end of training. Dot: one member; "
+                            "bar: mean over members.")
+
+
+def timescales(runs: Mapping[str, Run | Result], *, statistic: Literal["mean", "std"] = "mean") -> Drawing:
+    """Mean (or standard deviation) over units of the time constants against the memory N solved.
+
+    Args:
+        runs: name of the condition to its run, or to its result of ``timescales_single`` if that is at hand.
+        statistic: over the units of a member.
+
+    Raises:
+        NotApplicableError: a run has kept no weights at its stages, or its cell has no time constants.
+        ConfigurationError: no runs, or another statistic.
+    """
+    if statistic not in ("mean", "std"):
+        raise ConfigurationError(f"statistic = '{statistic}': must be 'mean' or 'std'")
+    _require(runs)
+    lines = {name: by_memory(_single(name, run, statistic).data, f"{statistic}_by_stage") for name, run in runs.items()}
+    x_label, *others = {x_label for *_, x_label in lines.values()}
+    if others:
+        raise ConfigurationError("conditions cannot share an axis: some have memories N, others only stages")
+    words = {"mean": "mean", "std": "SD"}[statistic]
+    with style.look():
+        figure, axes = style.panel(x_label, f"{words} of τ over units (cell's unit of time)")
+        for place, (name, (x, values, _)) in enumerate(lines.items()):
+            _band(axes, x, values, place, f"{name} (n = {len(values)})")
+        style.whole_numbers(axes, "x")
+        style.legend(figure)
+        return style.finish(f"compare_tau_{statistic}", figure, f"{words[0].upper()}{words[1:]} of the units' time "
+                            "constants whenever a stage was passed. Line and band: mean and SD over members, as far as "
+                            "all members have got; dotted: mean of those that got further.")
+
+
+def _single(name: str, run: Run | Result, statistic: str) -> Result:
+    result = run if isinstance(run, Result) else measure("timescales_single", run, members="all")
+    if f"{statistic}_by_stage" not in result.data:
+        raise NotApplicableError(f"'{name}' has kept no weights at its stages (snapshots = \"stages\")")
+    return result
+
+
+def _band(axes: Axes, x: np.ndarray, values: np.ndarray, place: int, label: str) -> None:
+    """Mean and SD over members where all are there, beyond that a dotted line."""
+    colour = style.colour(place)
+    everyone = np.isfinite(values).all(0)
+    middle = np.array([column[np.isfinite(column)].mean() if np.isfinite(column).any() else np.nan
+                       for column in values.T])
+    full = np.where(everyone, middle, np.nan)
+    spread = values.std(0)
+    axes.fill_between(x, full - spread, full + spread, color=colour, alpha=0.2, linewidth=0)
+    axes.plot(x, full, color=colour, linestyle=style.dash(place), linewidth=2, label=label,
+              marker="." if everyone.sum() == 1 else None)
+    beyond = ~everyone | np.append(~everyone[1:], False)  # joins on to the last point of the full line
+    axes.plot(x, np.where(beyond, middle, np.nan), color=colour, linestyle=(0, (1, 1.5)), linewidth=1.2)
+
+
+def _apart(values: np.ndarray) -> np.ndarray:
+    """Small offsets for values that are equal, so that each dot can be seen."""
+    offset = np.zeros(len(values))
+    for value in np.unique(values):
+        same = np.flatnonzero(values == value)
+        offset[same] = (np.arange(len(same)) - (len(same) - 1) / 2) * min(0.12, 0.6 / len(same))
+    return offset
+
+
+def _measure(runs: Runs) -> str:
+    """What is compared: memories where all tasks have them, else stages. All runs must have a history."""
+    _require(runs)
+    for name, run in runs.items():
+        if not len(run.history):
+            raise NotApplicableError(f"'{name}' has no history: no epoch was finished, or it was brought in")
+    memories = {isinstance(run.task, MemoryTask) for run in runs.values()}
+    if len(memories) > 1:
+        raise ConfigurationError("conditions cannot share an axis: some have memories N, others only stages")
+    return "largest N solved" if memories == {True} else "stages passed"
+
+
+def _require(runs: Mapping[str, Run | Result]) -> None:
+    if not runs:
+        raise ConfigurationError("nothing to compare: give at least one run")
+
+
+def _members(run: Run) -> str:
+    return f"{run.n_members} member{'s' if run.n_members > 1 else ''}"
