@@ -3,6 +3,9 @@
 import pytest
 
 import poprnn as pr
+from poprnn.core import backend
+
+backend.devices()  # one device per core, before any test touches JAX
 
 TINY = dict(epochs=2, steps_per_epoch=4, evaluation_batches=1, batch=4)
 

@@ -51,9 +51,9 @@ def connectivity(run: Run) -> xr.Dataset:
     W = _weights(run, run.parameters)
     n_units = W.shape[1]
     possible = _possible(run.cell, n_units)
-    unit = _parts(W, possible)
-    population = {name: values.mean(axis=1) for name, values in unit.items()}
-    with np.errstate(invalid="ignore"):  # a single unit has no error
+    with np.errstate(invalid="ignore"):  # weights brought in may be infinite; their member gets NaN
+        unit = _parts(W, possible)
+        population = {name: values.mean(axis=1) for name, values in unit.items()}
         error = unit["mean"].std(axis=1) / np.sqrt(n_units - 1) if n_units > 1 else np.full(run.n_members, np.nan)
     stages, coordinates = by_stage(run, lambda parameters: {
         name: values.mean(axis=1) for name, values in _parts(_weights(run, parameters), possible).items()})

@@ -12,7 +12,7 @@ from poprnn.analysis._population import Seed, smallest_dt
 from poprnn.core import backend
 from poprnn.core.arrays import Bool, Float
 from poprnn.core.blueprint import Fraction, NonNegativeInt, PositiveInt
-from poprnn.core.errors import ConfigurationError
+from poprnn.core.errors import ConfigurationError, NotApplicableError
 from poprnn.core.keys import member_key
 from poprnn.tasks._memory import MemoryTask
 from poprnn.training.rollout import rollout, rollout_iter
@@ -63,7 +63,8 @@ def dimensionality(run: Run, *, variance: Share = 0.9, n_trials: PositiveInt = 5
 
     Raises:
         ConfigurationError: ``n_steps`` or ``bit_probability`` for a task that is not driven by bits, or a burn-in as
-            long as the trials. CapacityError: too many units and members for the memory there is.
+            long as the trials. NotApplicableError: a cell whose activity is not a vector. CapacityError: too many units
+            and members for the memory there is.
 
     Reference: Khajehabdollahi et al., Emergent mechanisms for long timescales depends on training curriculum and
     affects performance in memory tasks, ICLR 2024, figure 6b; participation ratio: Gao et al., A theory of
@@ -143,6 +144,8 @@ def _accumulate(pieces: Iterable[Piece], n_groups: int) -> Moments:
     """Counts, sums and sums of products of activity in float64; trial t belongs to group ``t % n_groups``."""
     moments = None
     for states, counts in pieces:
+        if states.ndim != 4:
+            raise NotApplicableError("dimensionality: the activity of this cell is not one number for each unit")
         n_members, _, _, n_units = states.shape
         if moments is None:
             size = n_members * n_groups * n_units**2 * 8

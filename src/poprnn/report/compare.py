@@ -9,9 +9,8 @@ from matplotlib.axes import Axes
 from poprnn.analysis.contract import Result, measure
 from poprnn.core.errors import ConfigurationError, NotApplicableError
 from poprnn.report import curves, style
-from poprnn.report.results import by_memory
+from poprnn.report.results import TAU, by_memory
 from poprnn.report.style import Drawing
-from poprnn.tasks._memory import MemoryTask
 from poprnn.training.run import Run
 
 Runs = Mapping[str, Run]
@@ -53,8 +52,8 @@ def progress(runs: Runs) -> Drawing:
         style.whole_numbers(axes, "x")
         style.whole_numbers(axes, "y")
         style.legend(figure)
-        return style.finish("compare_progress", figure, f"{label.capitalize()} against epochs. Line: reached by half of "
-                            "the members; band: from the slowest member to the fastest.")
+        return style.finish("compare_progress", figure, f"{label[0].upper()}{label[1:]} against epochs. Line: "
+                            "reached by half of the members; band: from the slowest member to the fastest.")
 
 
 def largest(runs: Runs) -> Drawing:
@@ -63,7 +62,7 @@ def largest(runs: Runs) -> Drawing:
     names = list(runs)
     with style.look():
         figure, axes = style.panel(label, "condition", height=1.1 + 0.45 * len(names))
-        for place, (name, run) in enumerate(runs.items()):
+        for place, run in enumerate(runs.values()):
             solved = curves.largest_solved(run)[-1].astype(float)
             axes.plot(solved, place + _apart(solved), "o", color=style.colour(place), markersize=4, alpha=0.75,
                       clip_on=False, zorder=3)
@@ -73,8 +72,8 @@ def largest(runs: Runs) -> Drawing:
         axes.grid(visible=True, axis="x")
         axes.grid(visible=False, axis="y")
         style.whole_numbers(axes, "x")
-        return style.finish("compare_largest", figure, f"{label.capitalize()} at the end of training. Dot: one member; "
-                            "bar: mean over members.")
+        return style.finish("compare_largest", figure, f"{label[0].upper()}{label[1:]} at the end of training. "
+                            "Dot: one member; bar: mean over members.")
 
 
 def timescales(runs: Mapping[str, Run | Result], *, statistic: Literal["mean", "std"] = "mean") -> Drawing:
@@ -92,19 +91,59 @@ def timescales(runs: Mapping[str, Run | Result], *, statistic: Literal["mean", "
         raise ConfigurationError(f"statistic = '{statistic}': must be 'mean' or 'std'")
     _require(runs)
     lines = {name: by_memory(_single(name, run, statistic).data, f"{statistic}_by_stage") for name, run in runs.items()}
-    x_label, *others = {x_label for *_, x_label in lines.values()}
-    if others:
+    if len({x_label for *_, x_label in lines.values()}) > 1:
         raise ConfigurationError("conditions cannot share an axis: some have memories N, others only stages")
+    return _taus(lines, statistic)
+
+
+def _taus(lines: Mapping[str, tuple[np.ndarray, np.ndarray, str]], statistic: str) -> Drawing:
     words = {"mean": "mean", "std": "SD"}[statistic]
     with style.look():
-        figure, axes = style.panel(x_label, f"{words} of τ over units (cell's unit of time)")
+        figure, axes = style.panel(next(iter(lines.values()))[2], f"{words} of {TAU}")
         for place, (name, (x, values, _)) in enumerate(lines.items()):
-            _band(axes, x, values, place, f"{name} (n = {len(values)})")
+            _band(axes, x, values, place, name)
         style.whole_numbers(axes, "x")
         style.legend(figure)
-        return style.finish(f"compare_tau_{statistic}", figure, f"{words[0].upper()}{words[1:]} of the units' time "
-                            "constants whenever a stage was passed. Line and band: mean and SD over members, as far as "
-                            "all members have got; dotted: mean of those that got further.")
+        return style.finish(f"compare_tau_{statistic}", figure, f"{words[0].upper()}{words[1:]} over units of their "
+                            "time constants when a memory was solved. Line and band: mean and SD over members, for "
+                            "memories that most members have solved; dotted: mean over the fewer who solved others.")
+
+
+def compare_curricula(runs: Runs, moments: Mapping[str, np.ndarray]) -> list[Drawing]:
+    """The paper's figures 3b and 4b: progress, largest memory, and time constants at given moments.
+
+    Args:
+        runs: curriculum to run, for progress and the largest memory.
+        moments: curriculum to rows ``(N, member, mean tau, SD tau)``, one for each time a member solved an N. Curricula
+            without rows are left out.
+
+    Raises:
+        ConfigurationError: rows of another shape.
+
+    >>> import poprnn as pr
+    >>> run = pr.fit("n_parity", pr.cells.LeakyRNN(n_units=8), epochs=1, steps_per_epoch=1, batch=4)
+    >>> rows = np.array([[2, 0, 1.5, 0.3], [3, 0, 1.6, 0.3]])
+    >>> [drawing.name for drawing in compare_curricula({"all heads": run}, {"all heads": rows})]
+    ['compare_progress', 'compare_largest', 'compare_tau_mean', 'compare_tau_std']
+    """
+    for name, rows in moments.items():
+        if np.ndim(rows) != 2 or np.shape(rows)[1] != 4:
+            raise ConfigurationError(f"moments of '{name}': must be rows of (N, member, mean tau, SD tau)")
+    out = [progress(runs), largest(runs)]
+    moments = {name: np.asarray(rows, float) for name, rows in moments.items() if len(rows)}
+    if moments:
+        for column, statistic in ((2, "mean"), (3, "std")):
+            lines = {name: (*_matrix(rows, column), "memory N solved") for name, rows in moments.items()}
+            out.append(_taus(lines, statistic))
+    return out
+
+
+def _matrix(rows: np.ndarray, column: int) -> tuple[np.ndarray, np.ndarray]:
+    """x and ``[member, x]`` from rows (N, member, …), NaN where a member has no row."""
+    (x, at), (members, who) = (np.unique(rows[:, i], return_inverse=True) for i in (0, 1))
+    values = np.full((len(members), len(x)), np.nan)
+    values[who, at] = rows[:, column]
+    return x, values
 
 
 def _single(name: str, run: Run | Result, statistic: str) -> Result:
@@ -114,19 +153,19 @@ def _single(name: str, run: Run | Result, statistic: str) -> Result:
     return result
 
 
-def _band(axes: Axes, x: np.ndarray, values: np.ndarray, place: int, label: str) -> None:
-    """Mean and SD over members where all are there, beyond that a dotted line."""
-    colour = style.colour(place)
-    everyone = np.isfinite(values).all(0)
-    middle = np.array([column[np.isfinite(column)].mean() if np.isfinite(column).any() else np.nan
-                       for column in values.T])
-    full = np.where(everyone, middle, np.nan)
-    spread = values.std(0)
+def _band(axes: Axes, x: np.ndarray, values: np.ndarray, place: int, name: str) -> None:
+    """Mean and SD over members where as many are there as anywhere, a dotted mean elsewhere."""
+    colour, there = style.colour(place), np.isfinite(values)
+    count = there.sum(0)
+    middle = np.where(count > 0, np.where(there, values, 0.0).sum(0) / np.maximum(count, 1), np.nan)
+    spread = np.sqrt(np.where(there, (values - middle) ** 2, 0.0).sum(0) / np.maximum(count, 1))
+    complete = count == count.max()
+    full = np.where(complete, middle, np.nan)
     axes.fill_between(x, full - spread, full + spread, color=colour, alpha=0.2, linewidth=0)
-    axes.plot(x, full, color=colour, linestyle=style.dash(place), linewidth=2, label=label,
-              marker="." if everyone.sum() == 1 else None)
-    beyond = ~everyone | np.append(~everyone[1:], False)  # joins on to the last point of the full line
-    axes.plot(x, np.where(beyond, middle, np.nan), color=colour, linestyle=(0, (1, 1.5)), linewidth=1.2)
+    axes.plot(x, full, color=colour, linestyle=style.dash(place), linewidth=2, marker=".",
+              label=f"{name} (n = {count.max()})")
+    if not complete.all():
+        axes.plot(x, middle, color=colour, linestyle=(0, (1, 1.5)), linewidth=1.2, marker=".", markersize=3, zorder=1)
 
 
 def _apart(values: np.ndarray) -> np.ndarray:
@@ -144,7 +183,7 @@ def _measure(runs: Runs) -> str:
     for name, run in runs.items():
         if not len(run.history):
             raise NotApplicableError(f"'{name}' has no history: no epoch was finished, or it was brought in")
-    memories = {isinstance(run.task, MemoryTask) for run in runs.values()}
+    memories = {curves.memories(run) is not None for run in runs.values()}
     if len(memories) > 1:
         raise ConfigurationError("conditions cannot share an axis: some have memories N, others only stages")
     return "largest N solved" if memories == {True} else "stages passed"

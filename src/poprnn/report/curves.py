@@ -1,10 +1,10 @@
 """How training went: loss, score and curriculum of every member against epochs, and how members ended."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from poprnn.core.errors import NotApplicableError
@@ -13,6 +13,7 @@ from poprnn.report.style import Drawing
 from poprnn.tasks._memory import MemoryTask
 from poprnn.training.run import Run
 
+EVERYONE = "from the slowest member to the fastest"
 _OUTCOMES = {"solved": style.GREEN, "budget_spent": style.BLUE, "diverged": style.VERMILLION,
              "stopped_early": style.PURPLE, "training": style.QUIET, "brought_in": style.SKY}
 
@@ -53,11 +54,10 @@ def largest_solved(run: Run) -> np.ndarray:
     [[1]]
     """
     passed = run.history["passed"]
-    if not _has_memories(run):
+    asked = memories(run)
+    if asked is None:
         return np.cumsum(passed, axis=0)
-    memories = np.asarray(run.task.memories)
-    none = int(memories.min()) - 1
-    return np.maximum.accumulate(np.where(passed, memories[run.history["newest"]], none), axis=0)
+    return np.maximum.accumulate(np.where(passed, asked[run.history["newest"]], asked.min() - 1), axis=0)
 
 
 def mean_score(run: Run) -> np.ndarray:
@@ -85,8 +85,10 @@ def loss(run: Run) -> Drawing:
         figure, axes = style.panel("epoch", "loss on fresh trials")
         style.log_scale(axes, values)
         _lines(axes, run, values, worst=np.inf)
-        caption = f"Loss after every epoch ({run.setup.training.steps_per_epoch} steps).{_explain(run)}"
-        return style.finish("loss", figure, caption)
+        caption = f"Loss after every epoch of {run.setup.training.steps_per_epoch} steps."
+        if run.setup.training.curriculum.n_stages(run.task) > 1:
+            caption += " It jumps whenever a stage is passed."
+        return style.finish("loss", figure, caption + _explain(run))
 
 
 def score(run: Run) -> Drawing:
@@ -96,20 +98,22 @@ def score(run: Run) -> Drawing:
     with style.look():
         figure, axes = style.panel("epoch", word + (" over active heads" if run.task.n_heads > 1 else ""))
         _lines(axes, run, mean_score(run), worst=-np.inf, threshold=training.curriculum.threshold)
-        drops = training.curriculum.n_stages(run.task) > 1
-        caption = (f"Mean {word} over the active heads, on fresh trials." if run.task.n_heads > 1 else f"{word.capitalize()} on fresh trials.") + (
-            " It drops whenever a stage is passed and a new head joins." if drops else "") + _explain(run)
+        caption = f"Mean {word} over the active heads, on fresh trials." if run.task.n_heads > 1 else (
+            f"{word.capitalize()} on fresh trials.")
+        if training.curriculum.n_stages(run.task) > 1:
+            caption += " It drops whenever a stage is passed."
+        caption += _explain(run)
         return style.finish("score", figure, caption)
 
 
 def curriculum(run: Run) -> Drawing:
     """Largest memory N solved (or stages passed, for tasks without N) against epochs."""
     _history(run, "loss")
-    name, memory = run.setup.training.curriculum.name(), _has_memories(run)
-    about = f"Progress in the curriculum {style.words(name)}"
-    about += f" (N = {np.asarray(run.task.memories).min() - 1}: none solved yet)." if memory else "."
+    asked = memories(run)
+    about = f"Progress in the curriculum {run.setup.training.curriculum.name()}"
+    about += "." if asked is None else f" (N = {asked.min() - 1}: none solved yet)."
     with style.look():
-        figure, axes = style.panel("epoch", "largest N solved" if memory else "stages passed")
+        figure, axes = style.panel("epoch", "stages passed" if asked is None else "largest N solved")
         about += _steps(axes, run, largest_solved(run))
         return style.finish("curriculum", figure, about)
 
@@ -154,7 +158,7 @@ class _Group:
 
     label: str
     colour: str
-    dash: object
+    dash: Any
     members: np.ndarray
 
 
@@ -176,12 +180,12 @@ def _lines(axes: Axes, run: Run, values: np.ndarray, *, worst: float, threshold:
 
     A member that has ended counts in the median with its last value; one that diverged with ``worst``.
     """
-    epochs, stroke = np.arange(1, len(values) + 1), style.thin(run.n_members)
-    groups, held = _groups(run), _held(values, run, worst)
+    epochs, groups, held = np.arange(1, len(values) + 1), _groups(run), _held(values, run, worst)
     dot = "." if len(epochs) == 1 else None
+    look = {"marker": dot, "rasterized": values.size > style.RASTER, **style.thin(run.n_members)}
     for group in groups:
         for k in group.members:
-            axes.plot(epochs, values[:, k], color=group.colour, rasterized=values.size > style.RASTER, marker=dot, **stroke)
+            axes.plot(epochs, values[:, k], color=group.colour, **look)
         if len(group.members) > 1:
             middle = np.median(held[:, group.members], axis=1)
             axes.plot(epochs, np.where(np.isfinite(middle), middle, np.nan), color=group.colour, linewidth=2.2,
@@ -201,22 +205,23 @@ def _steps(axes: Axes, run: Run, held: np.ndarray) -> str:
     shift = np.linspace(-0.18, 0.18, run.n_members) if run.n_members > 1 and not many else np.zeros(run.n_members)
     there = np.where(np.isfinite(run.history["loss"]), held, np.nan) + shift
     dot = "." if len(epochs) == 1 else None
+    look: dict[str, Any] = {"marker": dot, "drawstyle": "steps-mid"}
     for group in groups:
         mine = held[:, group.members]
         for k in [] if many else group.members:
-            axes.plot(epochs, there[:, k], color=group.colour, drawstyle="steps-mid", marker=dot, **style.thin(run.n_members))
+            axes.plot(epochs, there[:, k], color=group.colour, **look, **style.thin(run.n_members))
         if many:
             axes.fill_between(epochs, mine.min(1), mine.max(1), step="mid", color=group.colour, alpha=0.18, linewidth=0)
         if len(group.members) > 1:
             middle = np.percentile(mine, 50, axis=1, method="higher")
             axes.plot(epochs, middle, color=group.colour, linewidth=2.2, linestyle=group.dash, label=group.label,
-                      drawstyle="steps-mid", marker=dot)
+                      **look)
         elif len(groups) > 1:
             axes.plot([], [], color=group.colour, label=group.label)
     if not many:
         _ends(axes, run, there, edge=0)
     style.whole_numbers(axes, "y")
-    _frame(axes, run, "from the slowest member to the fastest" if many else "one member")
+    _frame(axes, run, EVERYONE if many else "one member")
     if run.n_members == 1:
         return ""
     return (" Thick: reached by half of the members" + (" alike" if len(groups) > 1 else "") + "; " + (
@@ -231,14 +236,14 @@ def _frame(axes: Axes, run: Run, members: str) -> None:
     handles = axes.get_legend_handles_labels()[0]
     if run.n_members > 1:
         colour = style.BLUE if len(groups) == 1 else style.QUIET
-        key = Line2D([], [], color=colour, label=members, **style.thin(run.n_members)) if "fastest" not in members else (
-            Patch(color=colour, alpha=0.18, linewidth=0, label=members))
+        key = (Patch(color=colour, alpha=0.18, linewidth=0, label=members) if members == EVERYONE
+               else style.member_key(colour, members))
         handles.insert(len(groups), key)
     style.legend(axes.figure, handles=handles)
 
 
 def _ends(axes: Axes, run: Run, values: np.ndarray, *, edge: int) -> None:
-    """A dot where a member solved the task, a cross where it diverged (without any value: at the lower or upper edge)."""
+    """A dot where a member solved the task, a cross where it diverged (at the lower or upper edge without a value)."""
     marks = {"solved": ("o", style.GREEN, 4), "diverged": ("x", style.INK, 6)}
     border = axes.get_ylim()[edge]
     for word, (marker, colour, size) in marks.items():
@@ -246,9 +251,9 @@ def _ends(axes: Axes, run: Run, values: np.ndarray, *, edge: int) -> None:
         if not members:
             continue
         last = [_last(values[:, k]) for k in members]
-        axes.plot([1 if at is None else at + 1 for at in last],
-                  [border if at is None else values[at, k] for at, k in zip(last, members, strict=True)], marker,
-                  color=colour, markersize=size, markeredgewidth=1.4, linestyle="none", label=word, clip_on=False, zorder=4)
+        heights = [border if at is None else values[at, k] for at, k in zip(last, members, strict=True)]
+        axes.plot([1 if at is None else at + 1 for at in last], heights, marker, color=colour, markersize=size,
+                  markeredgewidth=1.4, linestyle="none", label=word, clip_on=False, zorder=4)
 
 
 def _last(line: np.ndarray) -> int | None:
@@ -279,8 +284,9 @@ def _explain(run: Run) -> str:
     return text + (" A member that has ended counts with its last value, one that diverged as worst." if ended else "")
 
 
-def _has_memories(run: Run) -> bool:
-    return isinstance(run.task, MemoryTask)
+def memories(run: Run) -> np.ndarray | None:
+    """The memory N that each head asks for; ``None`` for tasks that are not about memories."""
+    return np.asarray(run.task.memories) if isinstance(run.task, MemoryTask) else None
 
 
 def _history(run: Run, name: str) -> np.ndarray:

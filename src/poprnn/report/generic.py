@@ -76,7 +76,7 @@ def _draw_one(result: Result, name: Hashable) -> Drawing | None:
         else:
             return None
         if axes.get_legend_handles_labels()[0]:
-            style.legend(figure, axes)
+            style.legend(figure)
         return style.finish(stem, figure, title + ".")
 
 
@@ -85,7 +85,8 @@ def _along(result: Result, variable: Any, values: np.ndarray, dim: str) -> tuple
     coordinate = result.data.coords.get(dim)
     if coordinate is None or (dim in ("unit", "trial", "sample", "pair") and coordinate.dtype.kind in "iu"):
         figure, axes = style.panel(label(variable), f"share of {style.words(dim)}s")
-        marks.distribution(axes, values, edges=marks.bins(values), label="all members" if len(values) > 1 else f"{dim}s")
+        marks.distribution(axes, values, edges=marks.bins(values))
+        marks.from_zero(axes)
         return figure, axes
     figure, axes = style.panel(label(coordinate), label(variable))
     if coordinate.dtype.kind in "biuf":
@@ -96,8 +97,8 @@ def _along(result: Result, variable: Any, values: np.ndarray, dim: str) -> tuple
     place = np.arange(len(coordinate))
     shift = np.linspace(-0.2, 0.2, len(values)) if len(values) > 1 else np.zeros(1)
     for k, row in enumerate(values):
-        axes.plot(place + shift[k], row, "o", color=style.BLUE, markersize=3, **(
-            {"label": "one member"} if k == 0 and len(values) > 1 else {}))
+        axes.plot(place + shift[k], row, "o", color=style.BLUE, markersize=3,
+                  label="one member" if k == 0 and len(values) > 1 else None)
     if len(values) > 1:
         axes.plot(place, marks.median(values), "_", color=style.INK, markersize=18, markeredgewidth=2, label="median")
     _names(axes, "x", coordinate.values)
@@ -111,9 +112,9 @@ def _map(result: Result, variable: Any, values: np.ndarray, dims: list[str]) -> 
         reversed(dims), (across, down), strict=True)), height=3.6)
     finite = values[np.isfinite(values)]
     both = finite.size and finite.min() < 0 < finite.max()
-    bound = float(np.abs(finite).max()) if finite.size else 1.0
+    bound = float(np.abs(finite).max()) if both else None
     picture = axes.imshow(values, aspect="auto", interpolation="nearest", cmap="PuOr_r" if both else "viridis",
-                          **({"vmin": -bound, "vmax": bound} if both else {}))
+                          vmin=None if bound is None else -bound, vmax=bound)
     axes.grid(visible=False)
     figure.colorbar(picture, ax=axes, label=style.wrap(label(variable), 34))
     for which, coordinate in (("x", across), ("y", down)):

@@ -11,20 +11,22 @@ MAX_BINS = 50
 
 
 def member_lines(axes: Axes, x: np.ndarray, values: np.ndarray, *, colour: str = style.BLUE, label: str = "median",
-                 dash: Any = "-", middle: bool = True) -> None:
+                 dash: Any = "-") -> None:
     """One thin line for each row of ``values`` (member, x) and, above several, a thick one for their median.
 
-    Points that no member has are gaps in the median.
+    The median goes only as far as half of the members have a value; the rest would be a median of the best.
     """
+    dot = "." if len(x) <= 20 else None
+    if len(values) == 1:
+        axes.plot(x, values[0], color=colour, marker=dot, linestyle=dash, label=None if label == "median" else label)
+        return
+    enough = 2 * np.isfinite(values).sum(0) >= len(values)
+    axes.plot(x, np.where(enough, median(values), np.nan), color=colour, linewidth=2.2, linestyle=dash, label=label,
+              marker="." if enough.sum() == 1 else None, zorder=3)
     stroke = style.thin(len(values))
-    dot = "." if len(x) == 1 else None
-    for k, row in enumerate(values):
-        alone = {"label": "one member"} if len(values) > 1 and k == 0 and middle else {}
-        if len(values) == 1 and label != "median":
-            alone = {"label": label}
-        axes.plot(x, row, color=colour, marker=dot, rasterized=values.size > style.RASTER, **stroke, **alone)
-    if len(values) > 1 and middle:
-        axes.plot(x, median(values), color=colour, linewidth=2.2, linestyle=dash, label=label, marker=dot)
+    for row in values:
+        axes.plot(x, row, color=colour, marker=dot, markersize=3, rasterized=values.size > style.RASTER, **stroke)
+    axes.add_line(style.member_key(colour))
 
 
 def median(values: np.ndarray) -> np.ndarray:
@@ -56,20 +58,38 @@ def bins(values: np.ndarray) -> np.ndarray:
 
 def distribution(axes: Axes, values: np.ndarray, *, edges: np.ndarray, colour: str = style.BLUE,
                  label: str = "all members") -> None:
-    """Histogram of the rows of ``values`` (member, unit) as thin outlines, and of all together as a filled one."""
-    pooled = values[np.isfinite(values)]
-    if len(values) > 1:
-        stroke = style.thin(len(values))
-        for row in values:
-            finite = row[np.isfinite(row)]
-            axes.stairs(_shares(finite, edges), edges, color=colour, **stroke)
-    axes.stairs(_shares(pooled, edges), edges, color=colour, fill=True, alpha=0.22, linewidth=0)
-    axes.stairs(_shares(pooled, edges), edges, color=colour, linewidth=1.8, label=label)
+    """Histogram of all of ``values`` (member, unit), filled, and of each member as a thin outline.
+
+    Above twenty members a pale band from the lowest to the highest outline stands for all of them. Ends at y = 0;
+    call :func:`from_zero` when all is drawn.
+    """
+    rows = np.stack([_shares(row, edges) for row in values])
+    if 1 < len(rows) <= 20:
+        for row in rows:
+            axes.stairs(row, edges, color=colour, **style.thin(len(rows)))
+    elif len(rows) > 20:
+        axes.stairs(rows.max(0), edges, baseline=rows.min(0), color=colour, fill=True, alpha=0.15, linewidth=0)
+    pooled = _shares(values, edges)
+    axes.stairs(pooled, edges, color=colour, fill=True, alpha=0.22, linewidth=0)
+    axes.stairs(pooled, edges, color=colour, linewidth=1.8, label=label)
+
+
+def distribution_words(n_members: int) -> str:
+    """How to read :func:`distribution`, for a caption."""
+    if n_members == 1:
+        return ""
+    return " Filled: all members together; " + (
+        "pale band: from the lowest to the highest of them." if n_members > 20 else "thin outlines: one each.")
+
+
+def from_zero(axes: Axes) -> None:
+    """Let y begin at 0."""
     axes.set_ylim(bottom=0)
 
 
 def _shares(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    return np.histogram(values, edges)[0] / max(values.size, 1)
+    finite = values[np.isfinite(values)]
+    return np.histogram(finite, edges)[0] / max(finite.size, 1)
 
 
 def member_dots(axes: Axes, members: np.ndarray, values: np.ndarray, *, error: np.ndarray | None = None,

@@ -1,4 +1,4 @@
-"""Figures for the answer of an analysis. Those that are known by name get their own; any other one is drawn by its axes."""
+"""Figures for the answer of an analysis: its own where it is known by name, else by the axes of its variables."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,7 @@ from poprnn.analysis.contract import Result
 from poprnn.report import generic, marks, style
 from poprnn.report.style import Drawing
 
-TAU = "time constant τ (in the cell's unit of time)"
+TAU = "τ (cell's time units)"
 
 
 def draw(result: Result) -> list[Drawing]:
@@ -54,20 +54,19 @@ def accuracy_by_n(result: Result) -> list[Drawing]:
 def timescales_single(result: Result) -> list[Drawing]:
     """Mean and spread of the time constants against the memory solved, and their final distribution."""
     data, out = result.data, []
-    for variable, label, what in (("mean_by_stage", "mean τ over units", "Mean"),
-                                  ("std_by_stage", "SD of τ over units", "Standard deviation")):
+    for variable, label, what in (("mean_by_stage", f"mean of {TAU}", "Mean over units"),
+                                  ("std_by_stage", f"SD of {TAU}", "Standard deviation over units")):
         if variable in data:
-            caption = f"{what} of the units' time constants whenever a stage of the curriculum was passed."
+            caption = f"{what} of the time constants, whenever a stage of the curriculum was passed."
             out.append(_by_stage(result, {variable: (style.BLUE, "median")}, f"timescales_single_{variable[:-9]}",
-                                 f"{label} (cell's unit of time)", caption))
+                                 label, caption))
     with style.look():
-        figure, axes = style.panel(TAU, "share of units")
+        figure, axes = style.panel(f"time constant {TAU}", "share of units")
         tau = data["tau"].values
-        marks.distribution(axes, tau, edges=marks.bins(tau), label="all members" if len(tau) > 1 else "units")
-        if len(tau) > 1:
-            axes.plot([], [], color=style.BLUE, label="one member", **style.thin(len(tau)))
-        style.legend(figure)
-        caption = f"Time constants at the end of training. Mean over units: {spread_words(tau.mean(1))}."
+        marks.distribution(axes, tau, edges=marks.bins(tau))
+        marks.from_zero(axes)
+        caption = (f"Time constants at the end of training. Mean over units: {spread_words(tau.mean(1))}."
+                   + marks.distribution_words(len(tau)))
         return [*out, style.finish("timescales_single", figure, caption)]
 
 
@@ -121,10 +120,10 @@ def connectivity(result: Result) -> list[Drawing]:
         for part, (colour, label) in PARTS.items():
             marks.distribution(axes, data[part].values, edges=edges, colour=colour, label=label)
         axes.axvline(0, color=style.QUIET, linewidth=0.8, zorder=1)
+        marks.from_zero(axes)
         style.legend(figure)
-        several = data.sizes["member"] > 1
-        caption = "Incoming weights, averaged over all possible connections of a unit, at the end of training." + (
-            " Filled: all members; thin: one each." if several else "")
+        caption = ("Incoming weights, averaged over all possible connections of a unit, at the end of training."
+                   + marks.distribution_words(data.sizes["member"]))
         out = [style.finish("connectivity", figure, caption)]
     if all(f"{part}_by_stage" in data for part in PARTS):
         lines = {f"{part}_by_stage": look for part, look in PARTS.items()}
@@ -163,10 +162,14 @@ def _by_stage(result: Result, lines: dict[str, tuple[str, str]], name: str, labe
             colour, word = lines[variable]
             marks.member_lines(axes, x, values, colour=colour, label=word, dash=style.dash(place))
         style.whole_numbers(axes, "x")
-        handles = axes.get_legend_handles_labels()[0]
-        several = [h for h in handles if h.get_label() != "one member"]
-        style.legend(figure, handles=[*several, *[h for h in handles if h not in several][:1]])
-        return style.finish(name, figure, caption + (" Further right, fewer members have got there." if missing else ""))
+        handles = [h for h in axes.get_legend_handles_labels()[0] if h.get_label() != "one member"]
+        n_members = result.data.sizes["member"]
+        if n_members > 1:
+            colour = next(iter(lines.values()))[0] if len(lines) == 1 else style.QUIET
+            handles.append(style.member_key(colour))
+            caption += " Thick: median" + (", as far as half of the members have got." if missing else " over members.")
+        style.legend(figure, handles=handles if n_members > 1 or len(lines) > 1 else [])
+        return style.finish(name, figure, caption)
 
 
 def spread_words(values: np.ndarray) -> str:

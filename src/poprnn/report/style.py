@@ -23,6 +23,7 @@ import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from poprnn.core.errors import ConfigurationError
@@ -89,7 +90,8 @@ class Drawing:
         """The ``<svg>`` element alone, for use inside a page: no outside references, ids of its own."""
         out = io.StringIO()
         with look():
-            self.figure.savefig(out, format="svg", transparent=self.themed, metadata={"Date": None, "Creator": None})
+            self.figure.savefig(out, format="svg", transparent=self.themed, metadata={"Date": None, "Creator": None},
+                                bbox_inches=self._bounds())
         text = out.getvalue()
         text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg"):], flags=re.DOTALL)
         text = re.sub(r'\bid="', f'id="{self.name}.', text)
@@ -107,15 +109,19 @@ class Drawing:
             path = Path(folder) / f"{self.name}.{kind}"
             metadata = {"Date": None} if kind == "svg" else {}
             with look(), atomic_file(path) as aside:
-                self.figure.savefig(aside, format=kind, metadata=metadata, bbox_inches=None)
+                self.figure.savefig(aside, format=kind, metadata=metadata, bbox_inches=self._bounds())
             paths.append(path)
         return paths
+
+    def _bounds(self) -> str | None:
+        """Figures made elsewhere may not have been laid out: nothing of them may be cut off."""
+        return None if self.themed else "tight"
 
     def _repr_html_(self) -> str:
         """In notebooks."""
         out = io.BytesIO()
         with look():
-            self.figure.savefig(out, format="png")
+            self.figure.savefig(out, format="png", bbox_inches=self._bounds())
         return f'<img src="data:image/png;base64,{base64.b64encode(out.getvalue()).decode()}" width="460">'
 
 
@@ -147,17 +153,23 @@ def finish(name: str, figure: Figure, caption: str) -> Drawing:
     return Drawing(name, figure, caption)
 
 
-def legend(figure: Figure, axes: Axes | None = None, *, handles: Sequence[Any] | None = None) -> None:
+def legend(figure: Any, *, handles: Sequence[Any] | None = None) -> None:
     """A legend below the axes, where it covers nothing, with height added for it; none if there is nothing to say."""
     if handles is None:
-        handles = (axes or figure.axes[0]).get_legend_handles_labels()[0]
+        handles = figure.axes[0].get_legend_handles_labels()[0]
     labels = [wrap(str(h.get_label()), 58) for h in handles]
     if handles:
-        longest = max(len(line) for label in labels for line in label.splitlines())
-        columns = max(1, min(len(labels), int(64 / (longest + 7)), 4))
-        rows = sum(len(label.splitlines()) for label in labels) / columns
-        figure.set_figheight(figure.get_figheight() + 0.17 * math.ceil(rows))
+        columns = next(n for n in range(len(labels), 0, -1) if n == 1 or _legend_width(labels, n) <= 70)
+        lines = max(len(label.splitlines()) for label in labels)
+        figure.set_figheight(figure.get_figheight() + 0.17 * lines * math.ceil(len(labels) / columns))
         figure.legend(handles, labels, loc="outside lower center", ncols=columns, handlelength=2.2)
+
+
+def _legend_width(labels: list[str], columns: int) -> int:
+    """Letters across, each column with room for its line; matplotlib fills columns from the top."""
+    rows = math.ceil(len(labels) / columns)
+    widths = [max(len(line) for line in label.splitlines()) for label in labels]
+    return sum(max(widths[i:i + rows]) + 9 for i in range(0, len(widths), rows))
 
 
 def whole_numbers(axes: Axes, which: str = "x") -> None:
@@ -181,15 +193,20 @@ def dash(place: int) -> Any:
     return DASHES[(place + place // len(SERIES)) % len(DASHES)]
 
 
-def thin(n_lines: int) -> dict[str, float]:
+def thin(n_lines: int) -> dict[str, Any]:
     """Width and opacity of one line among many.
 
     >>> thin(1)["alpha"], thin(100)["alpha"]
-    (1.0, 0.25)
+    (1.0, 0.3)
     """
     if n_lines == 1:
         return {"linewidth": 1.6, "alpha": 1.0}
-    return {"linewidth": 0.9 if n_lines <= 20 else 0.6, "alpha": max(0.25, 0.65 - 0.02 * n_lines)}
+    return {"linewidth": 0.9 if n_lines <= 20 else 0.6, "alpha": max(0.3, 0.65 - 0.02 * n_lines)}
+
+
+def member_key(colour: str, label: str = "one member") -> Line2D:
+    """The entry of thin lines in a legend, strong enough to be seen there."""
+    return Line2D([], [], color=colour, label=label, linewidth=0.9, alpha=0.7)
 
 
 def wrap(text: str, width: int) -> str:

@@ -154,7 +154,8 @@ class _Steps:
     def external(self, q: Prepared, sequence: Sequence, t0: Count) -> Tree:
         """Drive by the inputs for a block, ``[time, trial, …]``."""
         q = eqx.combine(q, sequence.fixed)
-        inputs = _rows(sequence.inputs, t0, self.plan.block)
+        exists = t0 + jnp.arange(self.plan.block) < sequence.length
+        inputs = _zero_beyond(_rows(sequence.inputs, t0, self.plan.block), exists)
 
         def one(input: Tree, key: Array, time: Count, trial: Tree) -> Tree:
             context = context_at(time, sequence.context, trial)
