@@ -215,8 +215,8 @@ def main():
     options = parse()
     if not options.plain_malloc:
         keep_freed_memory()
-    # Before any other thread exists, so that all inherit it: gradients that fade over long sequences
-    # become denormal numbers, on which products are many times slower. XLA flushes them too.
+    # Before any other thread exists, so that all inherit it. A safeguard: gradients that fade over long
+    # sequences may become denormal numbers, on which products are slow.
     torch.set_flush_denormal(True)
     if options.check:
         print(json.dumps(check()))

@@ -37,7 +37,7 @@ def parameters_of(arrays, fixed_tau=False):
     return Parameters(arrays, {})
 
 
-def run_cell(cell, parameters, state, inputs, dt=None, seed=0):
+def run_cell(cell, parameters, state, inputs, dt=None, *, seed=0):
     """States and outputs by the cell's own step, one after another."""
     context = Context(dt=dt)
     prepared = cell.prepare(parameters, context)
@@ -49,15 +49,15 @@ def run_cell(cell, parameters, state, inputs, dt=None, seed=0):
     return np.array(states), np.array(outputs)
 
 
-def leaky_reference(arrays, h, inputs, f, kind, dt, self_connection=False, tau_min=None):
+def leaky_reference(arrays, h, inputs, f, kind, dt):  # noqa: PLR0917
     """The equations in NumPy, unit by unit."""
     states = []
     for x in inputs:
         new = np.empty(N)
         for i in range(N):
             total = arrays["bias"][i] + sum(arrays["W_in"][i, k] * x[k] for k in range(N_IN))
-            total += sum(arrays["W"][i, j] * h[j] for j in range(N) if j != i or self_connection)
-            alpha = dt / max(arrays["tau"][i], dt if tau_min is None else tau_min)
+            total += sum(arrays["W"][i, j] * h[j] for j in range(N) if j != i)
+            alpha = dt / max(arrays["tau"][i], dt)
             new[i] = f((1 - alpha) * h[i] + alpha * total) if kind == "inside" else (
                 (1 - alpha) * h[i] + alpha * f(total))
         h = new
@@ -152,7 +152,7 @@ def test_starting_distributions():
               "bias": (-1, 1, 1), "tau": (1, 2, 1)}
     for name, (low, high, scale) in bounds.items():
         a = np.asarray(p.trainable[name]) / scale
-        assert low <= a.min() and a.max() <= high, name
+        assert low <= a.min() <= a.max() <= high, name
         if a.size > 100:
             assert abs(a.mean() - (low + high) / 2) < 0.12 * (high - low)
             assert abs(a.std() / ((high - low) / 12**0.5) - 1) < 0.12

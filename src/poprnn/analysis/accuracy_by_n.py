@@ -80,7 +80,7 @@ def _trained(run: Run) -> Bool[np.ndarray, "member head"]:
     stages = np.arange(run.setup.training.curriculum.n_stages(run.task))
     active, _ = heads_by_stage(run, stages)
     seen = stages[None, :] <= np.asarray(run.progress.index)[:, None]
-    return (active & seen[:, :, None]).any(axis=1)
+    return np.asarray(np.any(active & seen[:, :, None], axis=1))
 
 
 def _largest(passed: Bool[np.ndarray, "member head"], trained: Bool[np.ndarray, "member head"],

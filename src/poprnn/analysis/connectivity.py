@@ -73,7 +73,7 @@ def _possible(cell: Cell, n_units: int) -> int:
 
 def _weights(run: Run, parameters: Parameters) -> Weights:
     def read(cell: Cell, arrays: dict[str, Any]) -> dict[str, Any]:
-        shape = np.shape(arrays.get("W"))
+        shape = getattr(arrays.get("W"), "shape", ())
         if len(shape) != 2 or shape[0] != shape[1]:
             raise NotApplicableError(f"connectivity: cell '{cell.name()}' has no square matrix W of recurrent weights")
         return {"W": arrays["W"]}

@@ -103,7 +103,7 @@ def measure(analysis: str | Callable[..., Any], run: Run, *, members: Which = "s
     ('member', 'unit')
     """
     function = catalogue.find("analyses", analysis) if isinstance(analysis, str) else analysis
-    options = _checked(function, options)
+    options = check_options(function, options)
     chosen, left_out = _choose(run, members)
     if not len(chosen):
         reasons = ", ".join(sorted(set(left_out.values())))
@@ -120,7 +120,7 @@ def defaults(function: Callable[..., Any]) -> dict[str, Any]:
             if p.kind is inspect.Parameter.KEYWORD_ONLY}
 
 
-def _checked(function: Callable[..., Any], options: dict[str, Any]) -> dict[str, Any]:
+def check_options(function: Callable[..., Any], options: dict[str, Any]) -> dict[str, Any]:
     """Options filled up with defaults and held against the function's annotations."""
     known = defaults(function)
     hints = typing.get_type_hints(function, include_extras=True)
@@ -135,18 +135,27 @@ def _checked(function: Callable[..., Any], options: dict[str, Any]) -> dict[str,
     return known | options
 
 
+def check_members(members: Any, index: np.ndarray) -> None:
+    """``ConfigurationError`` unless members are ``"solved"``, ``"all"`` or numbers among ``index``."""
+    if isinstance(members, str) and members in ("solved", "all"):
+        return
+    numbers = isinstance(members, Sequence | np.ndarray) and not isinstance(members, str) and all(
+        isinstance(m, int | np.integer) and not isinstance(m, bool) for m in members)
+    if not numbers:
+        raise ConfigurationError(f"members = {members!r}: must be 'solved', 'all' or a list of numbers")
+    for m in members:
+        if m not in index:
+            raise ConfigurationError(f"members: no member {m} in this run (it has {index.min()} … {index.max()})")
+
+
 def _choose(run: Run, members: Which) -> tuple[np.ndarray, dict[int, str]]:
     index = run.member_index
+    check_members(members, index)
     if isinstance(members, str):
-        if members not in ("solved", "all"):
-            raise ConfigurationError(f"members = '{members}': must be 'solved', 'all' or a list of numbers")
         fits = {"solved": ("solved", "brought_in"), "all": None}[members]
         good = [word != "diverged" and word != "not_reached" and (fits is None or word in fits) for word in run.outcome]
         left = {int(index[k]): run.outcome[k] for k, ok in enumerate(good) if not ok}
         return np.flatnonzero(good), left
     wanted = [int(m) for m in members]
-    unknown = [m for m in wanted if m not in index]
-    if unknown:
-        raise ConfigurationError(f"members: no member {unknown[0]} in this run (it has {index.min()} … {index.max()})")
     places = np.array([int(np.flatnonzero(index == m)[0]) for m in wanted])
     return places, {int(m): "not asked for" for m in index if m not in wanted}

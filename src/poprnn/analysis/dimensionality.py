@@ -135,7 +135,7 @@ def _trials(run: Run, n_trials: int, burn_in: int, seed: int) -> Iterator[Piece]
 class Moments(NamedTuple):
     """Sums over samples, for each group of trials."""
 
-    count: Float[np.ndarray, "member group"]
+    n_samples: Float[np.ndarray, "member group"]
     total: Float[np.ndarray, "member group unit"]
     product: Float[np.ndarray, "member group unit unit"]
 
@@ -155,7 +155,7 @@ def _accumulate(pieces: Iterable[Piece], n_groups: int) -> Moments:
         for group in range(n_groups):
             mine = states[:, group::n_groups]
             samples = np.where(counts[:, None, :, None], mine, 0).astype(np.float64).reshape(n_members, -1, n_units)
-            moments.count[:, group] += counts.sum(axis=1) * mine.shape[1]
+            moments.n_samples[:, group] += counts.sum(axis=1) * mine.shape[1]
             with np.errstate(invalid="ignore", over="ignore"):  # activity may have exploded; its member gets NaN
                 moments.total[:, group] += samples.sum(axis=1)
                 moments.product[:, group] += np.swapaxes(samples, 1, 2) @ samples
@@ -166,8 +166,8 @@ def _accumulate(pieces: Iterable[Piece], n_groups: int) -> Moments:
 def _covariance(moments: Moments) -> Float[np.ndarray, "member unit unit"]:
     """Covariance from sums without a group axis."""
     with np.errstate(invalid="ignore", over="ignore"):
-        mean = moments.total / moments.count[:, None]
-        return moments.product / moments.count[:, None, None] - mean[:, :, None] * mean[:, None, :]
+        mean = moments.total / moments.n_samples[:, None]
+        return moments.product / moments.n_samples[:, None, None] - mean[:, :, None] * mean[:, None, :]
 
 
 def _eigenvalues(covariance: Float[np.ndarray, "member unit unit"]) -> Float[np.ndarray, "member unit"]:
@@ -196,9 +196,9 @@ def _participation_ratio(covariance: Float[np.ndarray, "member unit unit"]) -> F
 
 def _jackknife(moments: Moments) -> Float[np.ndarray, "member"]:
     """Standard error of the participation ratio: its spread when each group of trials is left out in turn."""
-    n_groups = moments.count.shape[1]
+    n_groups = moments.n_samples.shape[1]
     if n_groups < 2:
-        return np.full(len(moments.count), np.nan)
+        return np.full(len(moments.n_samples), np.nan)
     whole = [part.sum(axis=1) for part in moments]
     with np.errstate(invalid="ignore", over="ignore"):
         left = [Moments(*(total - part[:, group] for total, part in zip(whole, moments, strict=True)))

@@ -18,8 +18,8 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 from poprnn.core import catalogue
 from poprnn.core.errors import ConfigurationError, nearest
 
-PositiveInt = Annotated[int, Field(gt=0)]
-NonNegativeInt = Annotated[int, Field(ge=0)]
+PositiveInt = Annotated[int, Field(gt=0, lt=2**31)]
+NonNegativeInt = Annotated[int, Field(ge=0, lt=2**31)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -143,10 +143,9 @@ def build(base: type[Blueprint], spec: Mapping[str, Any] | str, where: str = "")
     cls: type[Blueprint] = base
     if base.family is not None:
         kind = options.pop("kind", None)
-        if kind is None and dataclasses.fields(base) == ():  # type: ignore[arg-type]
+        if kind is None:
             raise ConfigurationError(f"{where or base.__name__}: 'kind' is missing{nearest('', catalogue.names(base.family))}")
-        if kind is not None:
-            cls = catalogue.find(base.family, kind)
+        cls = catalogue.find(base.family, kind)
     known = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
     for key in options:
         if key not in known:
@@ -156,9 +155,16 @@ def build(base: type[Blueprint], spec: Mapping[str, Any] | str, where: str = "")
 
 def _readable(cls: type, error: pydantic.ValidationError) -> ConfigurationError:
     """One line per problem: name, value, rule, nearest valid name."""
-    lines = []
+    lines: list[str] = []
+    seen: set[str] = set()
+    fields = {f.name for f in dataclasses.fields(cls)}
     for problem in error.errors():
-        path = ".".join(str(p) for p in problem["loc"] if not str(p).startswith("function-")) or cls.__name__
+        # pydantic adds the names of a union's branches to the place; what is left is what the user wrote
+        path = ".".join(str(p) for p in problem["loc"] if isinstance(p, int) or p in fields) or str(
+            problem["loc"][0] if problem["loc"] else cls.__name__)
+        if path in seen:
+            continue
+        seen.add(path)
         if problem["type"] in ("unexpected_keyword_argument", "unexpected_positional_argument"):
             known = [f.name for f in dataclasses.fields(cls)]
             lines.append(f"{cls.__name__}: unknown option '{path}'{nearest(path, known)}")

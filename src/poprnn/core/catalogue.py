@@ -92,6 +92,8 @@ def module_name(family: str, name: str) -> str:
 
 def _entry_of(module: Any, name: str) -> Any:
     for attribute, value in vars(module).items():
+        if attribute.startswith("_"):
+            continue
         if canonical(attribute) == canonical(name) and getattr(value, "__module__", None) == module.__name__:
             return value
     raise ConfigurationError(f"{module.__name__} defines nothing named like its file, '{name}'")

@@ -16,7 +16,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from poprnn.core import backend
+from poprnn.core import backend, loops
 
 AXIS = "member"
 Tree = Any
@@ -138,7 +138,7 @@ class MemberMap:
     def _eager(self, states: Tree, shared: Tree, active: np.ndarray) -> tuple[Tree, Tree]:
         """One member after another without compilation, for debugging."""
         new, extras = [], []
-        with jax.disable_jit():
+        with loops.in_python():
             for k in range(self.n_members):
                 row = jax.tree.map(lambda a, k=k: jnp.asarray(a)[k], states)
                 out, extra = self.function(row, shared) if active[k] else (row, None)

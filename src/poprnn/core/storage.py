@@ -27,7 +27,10 @@ def names_and_leaves(tree: Tree) -> dict[str, np.ndarray]:
     ['a/b']
     """
     flat, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf) for path, leaf in flat}
+    named = [(jax.tree_util.keystr(path, simple=True, separator="/"), np.asarray(leaf)) for path, leaf in flat]
+    if len(dict(named)) < len(named):
+        raise StorageError("two arrays of a tree have the same path; names must not contain '/'")
+    return dict(named)
 
 
 def save_tree(path: Path, tree: Tree) -> None:
@@ -43,7 +46,7 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
         return safetensors.numpy.load_file(path)
     except FileNotFoundError:
         raise StorageError(f"no such file: {path}") from None
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
+    except (safetensors.SafetensorError, OSError, ValueError, AttributeError, KeyError, TypeError) as error:
         raise StorageError(f"{path} is damaged or not a safetensors file: {error}") from None
 
 
@@ -76,7 +79,8 @@ def atomic_file(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror or error}") from None
     finally:
-        aside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -85,6 +89,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     path = Path(path)
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        for remains in path.parent.glob(f".{path.name}.*.part"):  # of a process that was killed while writing
+            shutil.rmtree(remains, ignore_errors=True)
         aside.mkdir(parents=True)
         yield aside
         if path.exists():
@@ -129,7 +135,7 @@ def load_json(path: Path) -> Any:
         return json.loads(Path(path).read_text())
     except FileNotFoundError:
         raise StorageError(f"no such file: {path}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise StorageError(f"{path} is damaged: {error}") from None
 
 
@@ -147,5 +153,5 @@ def load_toml(path: Path) -> dict[str, Any]:
         raise ConfigurationError(f"no such file: {path}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"cannot read {path}: {error}") from None
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError is one; absurd numbers and nesting are others
         raise ConfigurationError(f"{path} is not valid TOML: {error}") from None

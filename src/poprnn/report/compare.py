@@ -51,6 +51,7 @@ def progress(runs: Runs) -> Drawing:
                       linestyle=style.dash(place), linewidth=2, label=f"{name} ({_members(run)})")
         style.whole_numbers(axes, "x")
         style.whole_numbers(axes, "y")
+        _none(axes, "y", runs)
         style.legend(figure)
         return style.finish("compare_progress", figure, f"{label[0].upper()}{label[1:]} against epochs. Line: "
                             "reached by half of the members; band: from the slowest member to the fastest.")
@@ -72,6 +73,7 @@ def largest(runs: Runs) -> Drawing:
         axes.grid(visible=True, axis="x")
         axes.grid(visible=False, axis="y")
         style.whole_numbers(axes, "x")
+        _none(axes, "x", runs)
         return style.finish("compare_largest", figure, f"{label[0].upper()}{label[1:]} at the end of training. "
                             "Dot: one member; bar: mean over members.")
 
@@ -187,6 +189,14 @@ def _measure(runs: Runs) -> str:
     if len(memories) > 1:
         raise ConfigurationError("conditions cannot share an axis: some have memories N, others only stages")
     return "largest N solved" if memories == {True} else "stages passed"
+
+
+def _none(axes: Axes, which: str, runs: Runs) -> None:
+    """The number before the smallest memory means that none was solved, if it means so for all conditions."""
+    before = {None if (asked := curves.memories(run)) is None else int(asked.min()) - 1 for run in runs.values()}
+    value = before.pop()
+    if value is not None and not before:
+        style.name_tick(axes, which, value, "none")
 
 
 def _require(runs: Mapping[str, Run | Result]) -> None:

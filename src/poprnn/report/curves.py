@@ -111,10 +111,12 @@ def curriculum(run: Run) -> Drawing:
     _history(run, "loss")
     asked = memories(run)
     about = f"Progress in the curriculum {run.setup.training.curriculum.name()}"
-    about += "." if asked is None else f" (N = {asked.min() - 1}: none solved yet)."
+    about += "."
     with style.look():
         figure, axes = style.panel("epoch", "stages passed" if asked is None else "largest N solved")
         about += _steps(axes, run, largest_solved(run))
+        if asked is not None:
+            style.name_tick(axes, "y", asked.min() - 1, "none")
         return style.finish("curriculum", figure, about)
 
 

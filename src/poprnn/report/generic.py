@@ -20,7 +20,8 @@ def draw(result: Result) -> list[Drawing]:
     """One figure for each numeric variable with up to three axes, the first twelve.
 
     ``(member)``: dots; ``(member, x)``: lines where x has numbers, a distribution where it only counts (units, trials);
-    ``(x, y)`` and, as a median over members, ``(member, x, y)``: a map. Single numbers get none.
+    ``(x, y)``, two axes of members and, as a median over members, ``(member, x, y)``: a map. Single numbers and
+    variables without any finite value get none.
 
     >>> import xarray as xr
     >>> data = xr.Dataset({"score": ("member", np.array([1.0, 2.0])), "step": 0.1})
@@ -31,7 +32,9 @@ def draw(result: Result) -> list[Drawing]:
     for name, variable in result.data.data_vars.items():
         if len(out) == MAX_DRAWINGS:
             break
-        if variable.dtype.kind not in "biuf" or not variable.size or is_error(str(name), result.data):
+        if variable.dtype.kind not in "biuf" or is_error(str(name), result.data):
+            continue
+        if not np.isfinite(variable.values.astype(float)).any():
             continue
         drawing = _draw_one(result, name)
         if drawing is not None:
@@ -65,7 +68,7 @@ def _draw_one(result: Result, name: Hashable) -> Drawing | None:
             figure, axes = style.panel("member", label(variable))
             marks.member_dots(axes, result.data["member"].values if "member" in result.data.coords else np.arange(
                 len(values)), values, error=_error(result, str(name)))
-        elif len(dims) == 1 or (len(dims) == 2 and dims[0] == "member"):
+        elif len(dims) == 1 or (len(dims) == 2 and dims[0] == "member" and not _are_members(result, dims[1])):
             figure, axes = _along(result, variable, values.reshape(-1, values.shape[-1]), dims[-1])
         elif len(dims) == 2:
             figure, axes = _map(result, variable, values, dims)
@@ -78,6 +81,12 @@ def _draw_one(result: Result, name: Hashable) -> Drawing | None:
         if axes.get_legend_handles_labels()[0]:
             style.legend(figure)
         return style.finish(stem, figure, title + ".")
+
+
+def _are_members(result: Result, dim: str) -> bool:
+    """Whether an axis counts the members once more (distances between them)."""
+    members, others = result.data.coords.get("member"), result.data.coords.get(dim)
+    return members is not None and others is not None and np.array_equal(members.values, others.values)
 
 
 def _along(result: Result, variable: Any, values: np.ndarray, dim: str) -> tuple[Figure, Axes]:

@@ -178,6 +178,12 @@ def whole_numbers(axes: Axes, which: str = "x") -> None:
     axis.set_major_locator(MaxNLocator(nbins=7, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
 
 
+def name_tick(axes: Axes, which: str, value: float, word: str) -> None:
+    """A word in place of one number on an axis of whole numbers."""
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_major_formatter(FuncFormatter(lambda at, _: word if at == value else f"{at:g}"))
+
+
 def reference(axes: Axes, value: float, label: str) -> None:
     """A horizontal dashed line at a value to compare with; ``label`` is formatted with it."""
     axes.axhline(value, color=QUIET, linewidth=0.9, linestyle=(0, (4, 3)), label=label.format(value), zorder=1)

@@ -82,7 +82,8 @@ def described(blueprint: Blueprint) -> str:
         default = getattr(field.default, "default", field.default)
         if field.name in plain and getattr(blueprint, field.name) != default:
             value = plain[field.name]
-            options.append(f"{field.name} = {value.get('kind', '…') if isinstance(value, dict) else show(value)}")
+            shown = value.get("kind", "…") if isinstance(value, dict) else show(value)
+            options.append(f"{field.name} = {shown}")
     return blueprint.name() + (f" ({', '.join(options)})" if options else "")
 
 
@@ -93,12 +94,12 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, kind: str, numb
           tall: bool = False) -> str:
     """A table from cells that are HTML already; ``numbers`` are the columns to align on the right."""
     right = dict.fromkeys(numbers, ' class="number"')
-    cells = "".join(f'<th scope="col"{right.get(i, "")}>{escape(word)}</th>' for i, word in enumerate(head))
+    words = "".join(f'<th scope="col"{right.get(i, "")}>{escape(word)}</th>' for i, word in enumerate(head))
     body = "\n".join("<tr>" + "".join(
         f'<td data-label="{escape(head[i])}"{right.get(i, "")}>{cell}</td>' for i, cell in enumerate(row)) + "</tr>"
         for row in rows)
-    return (f'<div class="card{" tall" * tall}"><table class="{kind}"><thead><tr>{cells}</tr></thead>\n<tbody>\n{body}\n'
-            "</tbody></table></div>")
+    return (f'<div class="card{" tall" * tall}"><table class="{kind}">\n<thead><tr>{words}</tr></thead>\n'
+            f"<tbody>\n{body}\n</tbody></table></div>")
 
 
 def facts(rows: Mapping[str, str]) -> str:
@@ -180,7 +181,11 @@ def claims(rows: Sequence[Claim]) -> str:
 
 def rules(rows: Iterable[Mapping[str, Any]]) -> str:
     """How each claim is judged, as set down beforehand; empty if nothing says so."""
-    cells = {str(row.get("id", "")): escape(show(row.get("rule"))) for row in rows if row.get("rule")}
+    cells = {}
+    for row in rows:
+        if "rule" in row:
+            limits = ", ".join(f"{k} = {show(v)}" for k, v in row.items() if k not in ("id", "claim", "paper", "rule"))
+            cells[str(row.get("id", ""))] = escape(show(row["rule"]) + (f" ({limits})" if limits else ""))
     return f"<h3>How they are judged, set down beforehand</h3>\n{facts(cells)}" if cells else ""
 
 
@@ -200,13 +205,12 @@ def populations(runs: Mapping[str, Run]) -> str:
     """One row for each of several populations."""
     rows = []
     for name, run in runs.items():
-        solved = curves.largest_solved(run)[-1] if len(run.history) and curves.memories(run) is not None else None
-        reached = "" if solved is None else str(solved.min()) if solved.min() == solved.max() else (
-            f"{solved.min()} to {solved.max()}")
+        reached = sorted(set(member_columns(run).get("largest N", [])), key=lambda n: int(n) if n.isdigit() else -1)
         seconds = run.manifest.get("seconds")
         rows.append([escape(cell) for cell in (
             name, run.task.name(), run.cell.name(), run.setup.training.curriculum.name(), str(run.n_members),
-            outcome_words(run), reached, "" if seconds is None else duration(seconds))])
+            outcome_words(run), " to ".join(dict.fromkeys([*reached[:1], *reached[-1:]])),
+            "" if seconds is None else duration(seconds))])
     head = ["population", "task", "cell", "curriculum", "members", "outcomes", "largest N", "time"]
     return table(head, rows, kind="members", numbers=(4, 6, 7))
 

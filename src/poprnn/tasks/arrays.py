@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import zipfile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,10 +46,19 @@ class Arrays(Task):
     def __post_init__(self) -> None:
         if self.path is None and not self.digest:
             raise ConfigurationError("Arrays: give a path, or make it with Arrays.of(inputs, targets)")
-        if self.path is not None:
-            n = self._data()["inputs"].shape[0]
-            if self.held_out >= n:
-                raise ConfigurationError(f"Arrays: held_out = {self.held_out}: there are only {n} trials")
+        data = self._data()
+        n, targets = data["inputs"].shape[0], data["targets"]
+        if self.held_out >= n:
+            raise ConfigurationError(f"Arrays: held_out = {self.held_out}: there are only {n} trials")
+        if targets.ndim == 2 and self.loss_kind == "mean_squared_error":
+            raise ConfigurationError("Arrays: loss_kind = 'mean_squared_error' needs targets [trial, time, output], not "
+                                     "classes")
+        if targets.ndim == 2 and 0 < self.n_classes <= targets.max():
+            raise ConfigurationError(f"Arrays: n_classes = {self.n_classes}, but the largest class is {targets.max()}")
+        digest = _digest(data)
+        if self.digest and self.digest != digest:
+            raise ConfigurationError("Arrays: these are not the arrays the task was made with (another digest)")
+        object.__setattr__(self, "digest", digest)  # by it a resumed run knows its data
 
     @classmethod
     def of(cls, inputs: Any, targets: Any, weights: Any = None, **options: Any) -> "Arrays":
@@ -58,22 +68,18 @@ class Arrays(Task):
             given["weights"] = np.asarray(weights, np.float32)
         _check(given, "Arrays")
         digest = cls.remember(given)
-        if options.get("held_out", 0) >= len(given["inputs"]):
-            raise ConfigurationError(f"Arrays: held_out = {options['held_out']}: there are only {len(inputs)} trials")
         return cls(digest=digest, **options)
 
     @staticmethod
     def remember(arrays: dict[str, np.ndarray]) -> str:
         """Keep arrays in memory under their digest."""
-        digest = hashlib.sha256(b"".join(
-            name.encode() + str(a.shape).encode() + np.ascontiguousarray(a).tobytes()
-            for name, a in sorted(arrays.items()))).hexdigest()
+        digest = _digest(arrays)
         _in_memory[digest] = arrays
         return digest
 
     def _data(self) -> dict[str, np.ndarray]:
         if self.path is not None:
-            return _read(self.path)
+            return _read(self.path, _stamp(self.path))
         if self.digest not in _in_memory:
             raise ConfigurationError("Arrays: the arrays of this task are not in memory; make it again with Arrays.of")
         return _in_memory[self.digest]
@@ -141,6 +147,12 @@ class Arrays(Task):
         return {"score": jnp.sum(weights * right) / jnp.maximum(jnp.sum(weights), 1e-9)}
 
 
+def _digest(arrays: dict[str, np.ndarray]) -> str:
+    return hashlib.sha256(b"".join(
+        name.encode() + str(a.shape).encode() + np.ascontiguousarray(a).tobytes()
+        for name, a in sorted(arrays.items()))).hexdigest()
+
+
 def _target(targets: Any) -> np.ndarray:
     targets = np.asarray(targets)
     return targets.astype(np.int32 if targets.dtype.kind in "iub" and targets.ndim == 2 else np.float32)
@@ -153,17 +165,34 @@ def _check(arrays: dict[str, np.ndarray], where: str) -> None:
     if inputs.ndim != 3 or targets.ndim not in (2, 3) or targets.shape[:2] != inputs.shape[:2]:
         raise ConfigurationError(f"{where}: inputs {list(inputs.shape)} must be [trial, time, input] and targets "
                                  f"{list(targets.shape)} [trial, time, output] or, for classes, [trial, time]")
+    if "weights" in arrays and arrays["weights"].shape != inputs.shape[:2]:
+        raise ConfigurationError(f"{where}: weights {list(arrays['weights'].shape)} must be [trial, time] = "
+                                 f"{list(inputs.shape[:2])}")
+    if targets.ndim == 2 and targets.dtype.kind != "i":
+        raise ConfigurationError(f"{where}: targets [trial, time] are classes and must be integers; numbers need an output "
+                                 "axis, [trial, time, 1]")
+    if targets.dtype.kind == "i" and targets.min() < 0:
+        raise ConfigurationError(f"{where}: classes must not be negative")
     if not all(np.isfinite(a).all() for a in arrays.values()):
         raise ConfigurationError(f"{where}: the arrays hold values that are not finite")
 
 
+def _stamp(path: str) -> tuple[int, int]:
+    try:
+        about = Path(path).stat()
+    except OSError as error:
+        raise ConfigurationError(f"Arrays: cannot read {path}: {error.strerror}") from None
+    return about.st_mtime_ns, about.st_size
+
+
 @functools.lru_cache(maxsize=8)
-def _read(path: str) -> dict[str, np.ndarray]:
+def _read(path: str, stamp: tuple[int, int]) -> dict[str, np.ndarray]:
+    del stamp  # part of the cache's key: a file that was rewritten is read again
     if Path(path).suffix == ".npz":
         try:
             with np.load(path, allow_pickle=False) as data:
                 arrays = dict(data)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
             raise ConfigurationError(f"Arrays: cannot read {path}: {error}") from None
     else:
         try:

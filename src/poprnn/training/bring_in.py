@@ -38,7 +38,10 @@ def from_arrays(task: Task | str, cell: Cell | str, arrays: dict[str, Any], *, s
         stacked = {name for name, a in arrays.items() if name in known and np.ndim(a) == known[name].ndim + 1}
         if stacked and len(stacked) != len(arrays):
             raise ConfigurationError("from_arrays: some arrays have a member axis and others have none")
-        n = len(next(iter(arrays.values()))) if stacked else 1
+        counts = {name: len(arrays[name]) for name in stacked}
+        if len(set(counts.values())) > 1:
+            raise ConfigurationError(f"from_arrays: arrays hold different numbers of members: {counts}")
+        n = next(iter(counts.values())) if stacked else 1
         rows = [{name: np.asarray(a)[k] if stacked else a for name, a in arrays.items()} for k in range(n)]
         made = [setup.cell.from_arrays(setup.task.n_inputs, setup.task.n_outputs, row) for row in rows]
         parameters = to_numpy(jax.tree.map(lambda *a: np.stack(a), *made))

@@ -103,14 +103,21 @@ class Trainer:
             weights = _n_bytes(member.parameters.trainable)
             carry = jax.eval_shape(lambda p, k: self.setup.cell.initial_state(
                 self.setup.cell.prepare(p, Context()), key=k), member.parameters, jax.random.key(0))
-        except (OverflowError, TypeError, ValueError) as error:
+            batch = jax.eval_shape(self._one_trial, self.shared.seed)
+        except (OverflowError, TypeError, ValueError, MemoryError) as error:
             if isinstance(error, ConfigurationError):
                 raise
             raise ConfigurationError(f"cell '{self.setup.cell.name()}' cannot be made for this task: {error}") from error
-        states = min(training.batch * self.setup.task.capacity * _n_bytes(carry) * 2, 2 * training.state_memory_mb * 2**20)
         n_devices = min(len(backend.devices()), population.members)
-        total = 4 * population.members * _n_bytes(member) + n_devices * (states + 4 * weights)
+        states = min(training.batch * self.setup.task.capacity * _n_bytes(carry) * 2, 2 * training.state_memory_mb * 2**20)
+        trials = 3 * training.batch * _n_bytes(batch)
+        total = 4 * population.members * _n_bytes(member) + n_devices * (states + trials + 4 * weights)
         backend.require_memory(total, f"training {population.members} member(s) of '{self.setup.cell.name()}'")
+
+    def _one_trial(self, seed: Any) -> Tree:
+        task, training, key = self.setup.task, self.setup.training, jax.random.key(seed)
+        stage = training.curriculum.stage(task, training.curriculum.init(task))
+        return task.sample(task.draw(stage, key=key), self.shared.arrays, key=key)
 
     def _load(self) -> None:
         """Go on from the newest checkpoint that can be read."""

@@ -61,6 +61,8 @@ class RunFolder:
             storage.save_json(aside / "meta.json", meta)
         for old in self._checkpoints()[_KEPT_CHECKPOINTS:]:
             shutil.rmtree(old, ignore_errors=True)
+        for remains in (self.path / "checkpoint").glob(".*.part"):  # of a process that was killed while writing
+            shutil.rmtree(remains, ignore_errors=True)
 
     def _checkpoints(self) -> list[Path]:
         folder = self.path / "checkpoint"
@@ -74,7 +76,7 @@ class RunFolder:
             try:
                 state = storage.load_tree(path / "state.safetensors", like)
                 history = History(storage.load_arrays(path / "history.safetensors"))
-                return state, history, storage.load_json(path / "meta.json"), warnings
+                return state, history, _meta(path / "meta.json"), warnings
             except StorageError as error:
                 warnings.append(f"checkpoint {path.name} cannot be used ({error}); falling back to the one before")
         raise StorageError("; ".join(warnings) or f"{self.path} has no checkpoint to resume from")
@@ -129,3 +131,11 @@ class RunFolder:
     def load_manifest(self) -> dict[str, Any]:
         """``manifest.json``."""
         return storage.load_json(self.path / "manifest.json")
+
+
+def _meta(path: Path) -> dict[str, Any]:
+    meta = storage.load_json(path)
+    if not isinstance(meta, dict) or not isinstance(meta.get("seconds"), int | float) or not isinstance(
+            meta.get("machine"), dict):
+        raise StorageError(f"{path} lacks what it should hold")
+    return meta

@@ -11,6 +11,7 @@ from jax import lax
 from poprnn.cells.contract import Context, Parameters
 from poprnn.core.arrays import Array, Bool, Count, Float, PRNGKey, Scalar, Tree
 from poprnn.core.errors import ConfigurationError, nearest
+from poprnn.core.loops import fori_loop, while_loop
 from poprnn.core.keys import member_key
 from poprnn.tasks.contract import Setting, Stage, Trial
 from poprnn.training import unroll as unrolling
@@ -98,6 +99,8 @@ class Program:
             key = member_key(seed, member, "init")
             parameters = setup.cell.init(setup.task.n_inputs, setup.task.n_outputs, key=key)
         parameters = select_trainable(parameters, setup)
+        for penalty in setup.training.penalties:
+            penalty.check(setup.cell.prepare(parameters, Context()))
         zero, zero_count = jnp.zeros((), jnp.float32), jnp.asarray(0, jnp.int32)
         return MemberState(
             jnp.asarray(member, jnp.int32), varied, parameters, setup.training.optimizer.build().init(parameters.trainable),
@@ -137,7 +140,7 @@ class Program:
         shapes = jax.eval_shape(lambda: loss_of(state.parameters.trainable, state, None)[1][1])
         workspace = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
         going = lambda loop: (loop[0].n_steps < end) & ~loop[0].diverged  # noqa: E731
-        return lax.while_loop(going, step, (state, workspace))[0], ()
+        return while_loop(going, step, (state, workspace))[0], ()
 
     def batch_loss(self, setup: Setup, parameters: Parameters, stage: Stage, arrays: Tree, n_step: Count,
                    workspace: Tree, *, key: PRNGKey) -> tuple[Scalar, tuple[Count, Tree]]:
@@ -202,7 +205,7 @@ class Program:
 
         shapes = jax.eval_shape(one, key)
         zero = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-        total = lax.fori_loop(0, n_batches, lambda i, total: jax.tree.map(
+        total = fori_loop(0, n_batches, lambda i, total: jax.tree.map(
             jnp.add, total, one(jax.random.fold_in(key, i))), zero)
         return jax.tree.map(lambda a: a / n_batches, total)
 

@@ -43,7 +43,7 @@ class History:
 
     def names(self) -> list[str]:
         """What was recorded."""
-        return list(self._rows[0]) if self._rows else []
+        return sorted(self._rows[0]) if self._rows else []
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Everything, stacked over epochs."""

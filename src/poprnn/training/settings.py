@@ -96,25 +96,23 @@ class Setup(Blueprint):
             if not values:
                 raise ConfigurationError(f"vary: '{name}' has no values")
             for value in values:
-                self.replace(name, value)  # raises if the value breaks the field's own rule
+                # raises if the value breaks the field's own rule
+                _replaced(self.substitute({"population": Population()}), name, value)
 
     def replace(self, path: str, value: Any) -> "Setup":
         """A copy with one option (dotted path) changed, checked like any other."""
-        return Setup(**_replaced(self, path, value))
+        return _replaced(self, path, value)
 
 
-def _replaced(blueprint: Any, path: str, value: Any) -> dict[str, Any]:
+def _replaced(blueprint: Any, path: str, value: Any) -> Any:
     head, _, rest = path.partition(".")
+    if isinstance(blueprint, tuple):  # "penalties.0.strength"
+        if not head.isdigit() or int(head) >= len(blueprint):
+            raise ConfigurationError(f"no entry '{head}' among {len(blueprint)}")
+        items = list(blueprint)
+        items[int(head)] = _replaced(items[int(head)], rest, value) if rest else value
+        return tuple(items)
     fields = {field.name: getattr(blueprint, field.name) for field in dataclasses.fields(blueprint)}
     if head not in fields:
         raise ConfigurationError(f"{type(blueprint).__name__}: unknown option '{head}'{nearest(head, fields)}")
-    if head == "population":
-        return fields | {head: value}
-    inner = fields[head]
-    if rest:
-        fields[head] = type(inner)(**_replaced(inner, rest, value))
-    else:
-        fields[head] = value
-    if isinstance(blueprint, Setup):
-        fields["population"] = Population(members=blueprint.population.members, seed=blueprint.population.seed)
-    return fields
+    return type(blueprint)(**fields | {head: _replaced(fields[head], rest, value) if rest else value})

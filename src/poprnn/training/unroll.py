@@ -25,6 +25,7 @@ from jax import lax
 
 from poprnn.cells.contract import Context, add_drives
 from poprnn.core import mapping
+from poprnn.core.loops import fori_loop
 from poprnn.core.arrays import Array, Bool, Count, Float, Key, Tree
 from poprnn.training.dynamics import Carry, Dynamics, Prepared, context_at
 
@@ -226,7 +227,7 @@ class _Steps:
             carry, _, outputs, sums = self.segment(q, carry, sequence, i, outputs, sums, None)
             return carry, starts, outputs, sums
 
-        carry, starts, outputs, sums = lax.fori_loop(0, self._n_segments_of(sequence), one,
+        carry, starts, outputs, sums = fori_loop(0, self._n_segments_of(sequence), one,
                                                      (carry, starts, outputs, sums))
         return carry, Emitted(outputs, sums), None if workspace is None else workspace._replace(starts=starts)
 
@@ -260,7 +261,7 @@ class _Steps:
                         _put(drives, drive, base + j) if keep_drive else ())
 
             n_steps = jnp.clip(length - t0, 0, size)
-            carry, states, drives = lax.fori_loop(0, n_steps, step, (carry, states, drives))
+            carry, states, drives = fori_loop(0, n_steps, step, (carry, states, drives))
             if self.reads:
                 exists = t0 + jnp.arange(size) < sequence.length
                 here = _valid(_rows(states, base + 1, size), exists)
@@ -270,7 +271,7 @@ class _Steps:
             return carry, states, drives, outputs, sums
 
         n_blocks = jnp.clip(-(-length // size) - first, 0, self.plan.segment)
-        carry, states, drives, outputs, sums = lax.fori_loop(0, n_blocks, block,
+        carry, states, drives, outputs, sums = fori_loop(0, n_blocks, block,
                                                              (carry, states, drives, outputs, sums))
         kept = None if workspace is None else workspace._replace(states=states, drives=drives)
         return carry, kept, outputs, sums
@@ -305,7 +306,7 @@ class _Steps:
             return (again.states, again.drives,
                     *self.segment_backward(q, sequence, again, index, emitted_cotangent, *gradients))
 
-        return lax.fori_loop(0, n_segments, one, (kept.states, kept.drives, *loop))[2:]
+        return fori_loop(0, n_segments, one, (kept.states, kept.drives, *loop))[2:]
 
     def segment_backward(self, q: Prepared, sequence: Sequence, kept: Kept, index: Count | int, cotangent: Emitted,
                          g_q: Tree, g_carry: Tree) -> tuple[Tree, Tree]:
@@ -332,7 +333,7 @@ class _Steps:
             g_q = jax.tree.map(lambda *parts: sum(parts[1:], parts[0]), g_q, g_read, g_update, g_linear)
             return g_q, g_carry
 
-        return lax.fori_loop(0, n_blocks, block, (g_q, g_carry))
+        return fori_loop(0, n_blocks, block, (g_q, g_carry))
 
     def _drive(self, q: Prepared, before: Carry, sequence: Sequence, t0: Count) -> Tree:
         recurrent = jax.vmap(lambda c: self.recurrent(q, c, sequence))(before)
@@ -369,7 +370,7 @@ class _Steps:
             g_state, g_drive = jax.vjp(update, state, _row(drive_floats, j))[1](g)
             return jax.tree.map(jnp.add, g_state, self._recurrent_backward(q, state, others, g_drive, sequence)), all_
 
-        return lax.fori_loop(0, n_steps, step, (g_carry, all_))
+        return fori_loop(0, n_steps, step, (g_carry, all_))
 
     def _recurrent_backward(self, q: Prepared, state: Tree, others: Tree, g_drive: Tree, sequence: Sequence) -> Tree:
         primal, vjp = jax.vjp(lambda s: self.recurrent(q, eqx.combine(s, others), sequence), state)

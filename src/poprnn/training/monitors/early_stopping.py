@@ -10,7 +10,9 @@ from poprnn.training.monitors.contract import Monitor, Observation
 
 
 class EarlyStopping(Monitor):
-    """The loss on fresh trials has not fallen by ``min_change`` for ``patience`` evaluations.
+    """The loss on fresh trials has not fallen by more than ``min_change`` below its best for ``patience`` evaluations.
+
+    The best moves only when it is beaten by that much, so that a slow but steady fall counts as improvement.
 
     >>> EarlyStopping(patience=5).outcome
     'stopped_early'
@@ -32,4 +34,4 @@ class EarlyStopping(Monitor):
         best, since = state
         better = observation.loss < best - self.min_change
         since = jnp.where(better, 0, since + 1)
-        return (jnp.minimum(best, observation.loss), since), since >= self.patience
+        return (jnp.where(better, observation.loss, best), since), since >= self.patience

@@ -1,0 +1,48 @@
+"""Loops that compile, or, for debugging, run step by step in Python so that values and tracebacks can be looked at."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from typing import Any
+
+from jax import lax
+
+from poprnn.core.arrays import Count, Tree
+
+_in_python: ContextVar[bool] = ContextVar("in_python", default=False)
+
+
+@contextlib.contextmanager
+def in_python() -> Iterator[None]:
+    """Inside, loops are Python's."""
+    token = _in_python.set(True)
+    try:
+        yield
+    finally:
+        _in_python.reset(token)
+
+
+def fori_loop(first: Count | int, past_last: Count | int, body: Callable[[Any, Tree], Tree], start: Tree) -> Tree:
+    """``for i in range(first, past_last): start = body(i, start)``.
+
+    >>> int(fori_loop(0, 4, lambda i, total: total + i, 0))
+    6
+    """
+    if not _in_python.get():
+        return lax.fori_loop(first, past_last, body, start)
+    for i in range(int(first), int(past_last)):
+        start = body(i, start)
+    return start
+
+
+def while_loop(condition: Callable[[Tree], Any], body: Callable[[Tree], Tree], start: Tree) -> Tree:
+    """``while condition(start): start = body(start)``.
+
+    >>> int(while_loop(lambda x: x < 10, lambda x: x * 2, 3))
+    12
+    """
+    if not _in_python.get():
+        return lax.while_loop(condition, body, start)
+    while bool(condition(start)):
+        start = body(start)
+    return start
