@@ -1,11 +1,18 @@
 """Fixtures shared by all tests. Settings are made small enough that a test takes seconds, most of them compiling."""
 
+import tempfile
+
+import jax
 import pytest
 
 import poprnn as pr
 from poprnn.core import backend
 
 backend.devices()  # one device per core, before any test touches JAX
+# many tests compile the same programs again; within one session they may share them
+_cache = tempfile.TemporaryDirectory(prefix="poprnn-tests-")
+jax.config.update("jax_compilation_cache_dir", _cache.name)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 TINY = dict(epochs=2, steps_per_epoch=4, evaluation_batches=1, batch=4)
 

@@ -74,7 +74,8 @@ def load_result(path: str | Path) -> Result:
     about = storage.load_json(path)
     arrays = storage.load_arrays(path.with_suffix(".safetensors"))
     try:
-        variables, coords = {}, {}
+        variables: dict[str, Any] = {}
+        coords: dict[str, Any] = {}
         for name, layout in about["layout"].items():
             values = np.asarray(about["words"][name]) if name in about["words"] else arrays[name]
             (coords if layout["coord"] else variables)[name] = (layout["dims"], values, layout["attrs"])
@@ -124,15 +125,16 @@ def check_options(function: Callable[..., Any], options: dict[str, Any]) -> dict
     """Options filled up with defaults and held against the function's annotations."""
     known = defaults(function)
     hints = typing.get_type_hints(function, include_extras=True)
+    out = dict(known)
     for name, value in options.items():
         if name not in known:
             raise ConfigurationError(f"{function.__name__}: unknown option '{name}'{nearest(name, known)}")
         try:
-            pydantic.TypeAdapter(hints.get(name, Any)).validate_python(value)
+            out[name] = pydantic.TypeAdapter(hints.get(name, Any)).validate_python(value, strict=True)
         except pydantic.ValidationError as error:
             rule = error.errors()[0]["msg"].removeprefix("Input should be ")
             raise ConfigurationError(f"{function.__name__}: {name} = {value!r}: must be {rule}") from None
-    return known | options
+    return out
 
 
 def check_members(members: Any, index: np.ndarray) -> None:
@@ -153,7 +155,7 @@ def _choose(run: Run, members: Which) -> tuple[np.ndarray, dict[int, str]]:
     check_members(members, index)
     if isinstance(members, str):
         fits = {"solved": ("solved", "brought_in"), "all": None}[members]
-        good = [word != "diverged" and word != "not_reached" and (fits is None or word in fits) for word in run.outcome]
+        good = [word not in ("diverged", "not_reached") and (fits is None or word in fits) for word in run.outcome]
         left = {int(index[k]): run.outcome[k] for k, ok in enumerate(good) if not ok}
         return np.flatnonzero(good), left
     wanted = [int(m) for m in members]

@@ -3,6 +3,7 @@
 from typing import Any, ClassVar, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from poprnn.core.arrays import Array, Count, Float, PRNGKey, Scalar, Tree
 from poprnn.core.blueprint import Blueprint
@@ -104,8 +105,8 @@ class Cell(Blueprint):
         raise NotImplementedError
 
     def activity(self, state: Tree) -> Float[Array, "unit"]:
-        """The units' activity, as penalties and analyses see it. Default: the first array of the state."""
-        return jax.tree.leaves(state)[0]
+        """The units' activity, as penalties and analyses see it. Default: the first real array of the state."""
+        return next(a for a in jax.tree.leaves(state) if jnp.issubdtype(a.dtype, jnp.inexact))
 
     def derivative(self, prepared: dict[str, Any], state: Tree, drive: Tree) -> Tree:
         """Time derivative of the state, for cells that discretise a differential equation."""
@@ -121,11 +122,11 @@ class Cell(Blueprint):
         for name, array in arrays.items():
             if name not in known:
                 raise ConfigurationError(f"{self.name()}: no array named '{name}'{nearest(name, known)}")
-            if jax.numpy.shape(array) != known[name].shape:
-                raise ConfigurationError(f"{self.name()}: '{name}' has shape {list(jax.numpy.shape(array))}, "
+            if jnp.shape(array) != known[name].shape:
+                raise ConfigurationError(f"{self.name()}: '{name}' has shape {list(jnp.shape(array))}, "
                                          f"must be {list(known[name].shape)}")
         def pick(group: dict[str, Any]) -> dict[str, Any]:
-            return {k: jax.numpy.asarray(arrays[k], v.dtype) if k in arrays else v for k, v in group.items()}
+            return {k: jnp.asarray(arrays[k], v.dtype) if k in arrays else v for k, v in group.items()}
         return Parameters(pick(parameters.trainable), pick(parameters.fixed))
 
 

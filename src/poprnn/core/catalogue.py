@@ -82,7 +82,11 @@ def find(family: str, name: str) -> Any:
     module = importlib.import_module(module_name(family, name))
     if family == "recipes":
         return module
-    return _entry_of(module, name)
+    entry = _entry_of(module, name)
+    if not isinstance(entry, type):
+        # importing a submodule has put the module there; `analysis.connectivity` should always be the function
+        setattr(sys.modules[module.__name__.rpartition(".")[0]], name, entry)
+    return entry
 
 
 def module_name(family: str, name: str) -> str:

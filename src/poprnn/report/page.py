@@ -1,5 +1,6 @@
 """One self-contained HTML page about a run."""
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from importlib import resources
@@ -53,9 +54,9 @@ def report(run_or_folder: Run | str | Path, path: str | Path, *, results: Iterab
     sections = {
         "Summary": tables.summary(run),
         "Claims": tables.claims(claimed) if claimed else "",
-        "Figures": _grid(figures_.given(figures)),
-        "Training": _grid(curves.draw(run)),
-        "Results": "\n".join(_answer(result) for result in answers),
+        "Figures": _grid("given", figures_.given(figures)),
+        "Training": _grid("training", curves.draw(run)),
+        "Results": "\n".join(_answer(f"result{i}", result) for i, result in enumerate(answers)),
         "Members": tables.members(run),
         "Experiment": _experiment(run),
         "How to cite": _cite(_keys(run)),
@@ -98,9 +99,9 @@ def recipe_report(about: Mapping[str, Any], scale: str, runs: Mapping[str, Run],
     keys = list(dict.fromkeys(["poprnn", *about.get("cites", ()), *used]))
     sections = {
         "Claims": tables.claims(claimed) + tables.rules(about.get("claims", ())) if claimed else "",
-        "Figures": _grid(figures_.given(figures)),
+        "Figures": _grid("given", figures_.given(figures)),
         "Populations": tables.populations(runs),
-        "Details": "\n".join(_population(label, run) for label, run in runs.items()),
+        "Details": "\n".join(_population(f"run{i}", label, run) for i, (label, run) in enumerate(runs.items())),
         "How to repeat": f"<pre>{escape(command)}</pre>" if command else "",
         "How to cite": _cite(keys),
     }
@@ -137,20 +138,20 @@ def _claims(run: Run | None, claims: Any) -> list[tables.Claim]:
     return rows
 
 
-def _grid(drawings: Iterable[Drawing], first: str = "") -> str:
-    """Figures (after a table, perhaps) side by side where there is room."""
+def _grid(place: str, drawings: Iterable[Drawing], first: str = "") -> str:
+    """Figures (after a table, perhaps) side by side where there is room; ids begin with the ``place`` in the page."""
     cells = [first] if first else []
     for drawing in figures_.unique(drawings):
         width, height = drawing.figure.get_size_inches()
         wide = bool(width > 1.9 * height and width > 6)
         classes = " ".join(filter(None, ("wide" * wide, "foreign" * (not drawing.themed))))
-        svg = drawing.svg().replace("<svg", f'<svg aria-label="{escape(drawing.caption)}"', 1)
+        svg = dataclasses.replace(drawing, name=f"{place}.{drawing.name}").svg().replace("<svg", f'<svg aria-label="{escape(drawing.caption)}"', 1)
         caption = f"<figcaption>{escape(drawing.caption)}</figcaption>" if drawing.caption else ""
         cells.append(f'<figure class="{classes}">\n{svg}\n{caption}</figure>')
     return f'<div class="figures">\n{"".join(cells)}\n</div>' if cells else ""
 
 
-def _answer(result: Result) -> str:
+def _answer(place: str, result: Result) -> str:
     """A result: how it was made, whom it leaves out, its numbers, its figures."""
     options = ", ".join(f"{name} = {tables.show(value) or 'default'}" for name, value in result.options.items())
     by_reason: dict[str, list[str]] = {}
@@ -160,13 +161,13 @@ def _answer(result: Result) -> str:
     lines = [f"Options: {options}." if options else "", f"Members left out ({left_out})." if left_out else ""]
     text = "".join(f'<p class="lead">{escape(line)}</p>' for line in lines if line)
     return (f"<h3>{escape(result.name)}</h3>\n{text}\n"
-            f"{_grid(results_.draw(result), tables.numbers(result))}")
+            f"{_grid(place, results_.draw(result), tables.numbers(result))}")
 
 
-def _population(label: str, run: Run) -> str:
+def _population(place: str, label: str, run: Run) -> str:
     """One of several populations, folded away."""
     return (f"<details><summary>{escape(label)}</summary>\n{tables.summary(run, command=False)}\n"
-            f"{_grid(curves.draw(run))}\n<h3>Members</h3>\n{tables.members(run)}\n<h3>Experiment</h3>\n<pre>{escape(_toml(run))}</pre></details>")
+            f"{_grid(place, curves.draw(run))}\n<h3>Members</h3>\n{tables.members(run)}\n<h3>Experiment</h3>\n<pre>{escape(_toml(run))}</pre></details>")
 
 
 def _experiment(run: Run) -> str:

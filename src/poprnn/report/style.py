@@ -12,7 +12,6 @@ import base64
 import contextlib
 import dataclasses
 import io
-import math
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -157,19 +156,14 @@ def legend(figure: Any, *, handles: Sequence[Any] | None = None) -> None:
     """A legend below the axes, where it covers nothing, with height added for it; none if there is nothing to say."""
     if handles is None:
         handles = figure.axes[0].get_legend_handles_labels()[0]
-    labels = [wrap(str(h.get_label()), 58) for h in handles]
-    if handles:
-        columns = next(n for n in range(len(labels), 0, -1) if n == 1 or _legend_width(labels, n) <= 70)
-        lines = max(len(label.splitlines()) for label in labels)
-        figure.set_figheight(figure.get_figheight() + 0.17 * lines * math.ceil(len(labels) / columns))
-        figure.legend(handles, labels, loc="outside lower center", ncols=columns, handlelength=2.2)
-
-
-def _legend_width(labels: list[str], columns: int) -> int:
-    """Letters across, each column with room for its line; matplotlib fills columns from the top."""
-    rows = math.ceil(len(labels) / columns)
-    widths = [max(len(line) for line in label.splitlines()) for label in labels]
-    return sum(max(widths[i:i + rows]) + 9 for i in range(0, len(widths), rows))
+    labels = [wrap(str(h.get_label()), 52) for h in handles]
+    for columns in range(len(labels), 0, -1):
+        made = figure.legend(handles, labels, loc="outside lower center", ncols=columns, handlelength=2.2)
+        bounds = made.get_window_extent()
+        if bounds.width <= 0.97 * figure.bbox.width or columns == 1:
+            figure.set_figheight(figure.get_figheight() + bounds.height / figure.dpi)
+            return
+        made.remove()
 
 
 def whole_numbers(axes: Axes, which: str = "x") -> None:

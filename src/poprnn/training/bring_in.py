@@ -32,6 +32,7 @@ def from_arrays(task: Task | str, cell: Cell | str, arrays: dict[str, Any], *, s
     (4, 4)
     """
     setup = Setup(task=task, cell=cell)
+    arrays = {name: np.asarray(a) for name, a in arrays.items()}
     with backend.precision(32):
         one = setup.cell.init(setup.task.n_inputs, setup.task.n_outputs, key=jax.random.key(0))
         known = {**one.trainable, **one.fixed}
@@ -42,7 +43,7 @@ def from_arrays(task: Task | str, cell: Cell | str, arrays: dict[str, Any], *, s
         if len(set(counts.values())) > 1:
             raise ConfigurationError(f"from_arrays: arrays hold different numbers of members: {counts}")
         n = next(iter(counts.values())) if stacked else 1
-        rows = [{name: np.asarray(a)[k] if stacked else a for name, a in arrays.items()} for k in range(n)]
+        rows = [{name: a[k] if stacked else a for name, a in arrays.items()} for k in range(n)]
         made = [setup.cell.from_arrays(setup.task.n_inputs, setup.task.n_outputs, row) for row in rows]
         parameters = to_numpy(jax.tree.map(lambda *a: np.stack(a), *made))
     setup = Setup(population=Population(members=n, seed=seed), task=setup.task, cell=setup.cell,

@@ -93,14 +93,13 @@ def rollout_iter(run: Run, inputs: Array | np.ndarray, *, chunk: int = 1000, par
     inputs = _by_member(run, inputs)
     n_members, n_trials, n_steps, _ = inputs.shape
     runner = _Runner(run, n_trials, noise, perturb, dt)
-    with backend.precision(32):
-        carry = runner.start(parameters, seed)
-        for first in range(0, n_steps, chunk):
-            piece = inputs[:, :, first : first + chunk]
-            size = piece.shape[2]
-            padded = np.pad(piece, ((0, 0), (0, 0), (0, min(chunk, n_steps) - size), (0, 0)))
-            carry, states, outputs = runner.advance(carry, parameters, padded, first, size, seed)
-            yield Rollout(states[:, :, :size], outputs[:, :, :size], piece)
+    carry = runner.start(parameters, seed)
+    for first in range(0, n_steps, chunk):
+        piece = inputs[:, :, first : first + chunk]
+        size = piece.shape[2]
+        padded = np.pad(piece, ((0, 0), (0, 0), (0, min(chunk, n_steps) - size), (0, 0)))
+        carry, states, outputs = runner.advance(carry, parameters, padded, first, size, seed)
+        yield Rollout(states[:, :, :size], outputs[:, :, :size], piece)
 
 
 class _Runner:
@@ -130,8 +129,9 @@ class _Runner:
 
     def start(self, parameters: Parameters | None, seed: int) -> Carry:
         """Carries before the first step, ``[member, trial, …]``."""
-        shared = (jnp.asarray(self.run.seed, jnp.uint32), jnp.asarray(seed, jnp.uint32))
-        return self._start(self._states(parameters), shared)[1]
+        with backend.precision(32):
+            shared = (jnp.asarray(self.run.seed, jnp.uint32), jnp.asarray(seed, jnp.uint32))
+            return self._start(self._states(parameters), shared)[1]
 
     def _start_member(self, state: Tree, shared: Tree) -> tuple[Tree, Carry]:
         index, varied, parameters = state
@@ -145,10 +145,11 @@ class _Runner:
     def advance(self, carry: Carry, parameters: Parameters | None, inputs: np.ndarray, first: int, length: int,
                 seed: int) -> tuple[Carry, np.ndarray, np.ndarray]:
         """One piece."""
-        shared = (jnp.asarray(self.run.seed, jnp.uint32), jnp.asarray(seed, jnp.uint32), jnp.asarray(first, jnp.int32),
-                  jnp.asarray(length, jnp.int32))
-        states = (*self._states(parameters), carry, np.asarray(inputs, np.float32))
-        (*_, carry, _), (rates, outputs) = self._advance(states, shared)
+        with backend.precision(32):
+            shared = (jnp.asarray(self.run.seed, jnp.uint32), jnp.asarray(seed, jnp.uint32),
+                      jnp.asarray(first, jnp.int32), jnp.asarray(length, jnp.int32))
+            states = (*self._states(parameters), carry, np.asarray(inputs, np.float32))
+            (*_, carry, _), (rates, outputs) = self._advance(states, shared)
         return carry, np.asarray(rates), np.asarray(outputs)
 
     def _advance_member(self, state: Tree, shared: Tree) -> tuple[Tree, Any]:
