@@ -1,8 +1,8 @@
 """poprnn's side of the benchmark: one workload in one process, one JSON line. Same arguments as torch_baseline.py.
 
-    python benchmarks/poprnn_side.py step --members 100 --batch 20 --steps 500 --units 50
-    python benchmarks/poprnn_side.py parity --members 1 --n-to 12
-    python benchmarks/poprnn_side.py peak
+python benchmarks/poprnn_side.py step --members 100 --batch 20 --steps 500 --units 50
+python benchmarks/poprnn_side.py parity --members 1 --n-to 12
+python benchmarks/poprnn_side.py peak
 """
 
 import argparse
@@ -25,8 +25,13 @@ def step(options: argparse.Namespace) -> dict:
     inputs = generator.normal(size=(options.batch, options.steps, options.inputs))
     targets = generator.normal(size=(options.batch, options.steps, options.outputs))
     task = pr.tasks.Arrays.of(inputs, targets)
-    trainer = make_trainer(task, pr.cells.LeakyRNN(n_units=options.units), members=options.members,
-                           batch=options.batch, optimizer={"kind": "adam", "learning_rate": 1e-3})
+    trainer = make_trainer(
+        task,
+        pr.cells.LeakyRNN(n_units=options.units),
+        members=options.members,
+        batch=options.batch,
+        optimizer={"kind": "adam", "learning_rate": 1e-3},
+    )
     began = time.perf_counter()
     trainer._train(1)
     compiled = time.perf_counter() - began
@@ -36,24 +41,42 @@ def step(options: argparse.Namespace) -> dict:
         trainer._train(options.steps_per_call)
         seconds.append((time.perf_counter() - before) / options.steps_per_call)
     flops = 6.0 * options.members * options.batch * options.steps * options.units**2
-    return {"workload": "step", "seconds_median": statistics.median(seconds), "seconds_min": min(seconds),
-            "seconds_all": seconds, "compile_seconds": compiled,
-            "gflops": flops / statistics.median(seconds) / 1e9, "peak_mb": backend.peak_bytes() / 1e6}
+    return {
+        "workload": "step",
+        "seconds_median": statistics.median(seconds),
+        "seconds_min": min(seconds),
+        "seconds_all": seconds,
+        "compile_seconds": compiled,
+        "gflops": flops / statistics.median(seconds) / 1e9,
+        "peak_mb": backend.peak_bytes() / 1e6,
+    }
 
 
 def parity(options: argparse.Namespace) -> dict:
     """The N-parity job, from nothing to N solved: compilation included."""
     began = time.perf_counter()
-    run = pr.fit(pr.tasks.NParity(n_max=options.n_to), pr.cells.LeakyRNN(n_units=options.units),
-                 members=options.members, seed=options.seed, batch=options.batch, epochs=options.epochs,
-                 steps_per_epoch=600, evaluation_batches=50, curriculum="multi_head",
-                 optimizer={"kind": "sgd", "learning_rate": 0.05, "momentum": 0.1, "nesterov": True, "clip_norm": 2.0})
+    run = pr.fit(
+        pr.tasks.NParity(n_max=options.n_to),
+        pr.cells.LeakyRNN(n_units=options.units),
+        members=options.members,
+        seed=options.seed,
+        batch=options.batch,
+        epochs=options.epochs,
+        steps_per_epoch=600,
+        evaluation_batches=50,
+        curriculum="multi_head",
+        optimizer={"kind": "sgd", "learning_rate": 0.05, "momentum": 0.1, "nesterov": True, "clip_norm": 2.0},
+    )
     seconds = time.perf_counter() - began
-    return {"workload": "parity", "seconds": seconds, "outcome": run.outcome,
-            "epochs": [int((run.history["n_steps"][:, k] >= 0).sum()) for k in range(run.n_members)],
-            "solved_n": (run.stages_passed() + 1).tolist(),
-            "time_steps": int(np.nanmax(run.history["n_time_steps"], axis=0).sum()),
-            "gflops": run.manifest["flops"] / seconds / 1e9}
+    return {
+        "workload": "parity",
+        "seconds": seconds,
+        "outcome": run.outcome,
+        "epochs": [int((run.history["n_steps"][:, k] >= 0).sum()) for k in range(run.n_members)],
+        "solved_n": (run.stages_passed() + 1).tolist(),
+        "time_steps": int(np.nanmax(run.history["n_time_steps"], axis=0).sum()),
+        "gflops": run.manifest["flops"] / seconds / 1e9,
+    }
 
 
 def peak(options: argparse.Namespace) -> dict:
@@ -66,8 +89,11 @@ def peak(options: argparse.Namespace) -> dict:
         before = time.perf_counter()
         product(a).block_until_ready()
         seconds.append(time.perf_counter() - before)
-    return {"workload": "peak", "gflops": 2 * options.size**3 / statistics.median(seconds) / 1e9,
-            "gflops_best": 2 * options.size**3 / min(seconds) / 1e9}
+    return {
+        "workload": "peak",
+        "gflops": 2 * options.size**3 / statistics.median(seconds) / 1e9,
+        "gflops_best": 2 * options.size**3 / min(seconds) / 1e9,
+    }
 
 
 def length(options: argparse.Namespace) -> dict:
@@ -75,8 +101,12 @@ def length(options: argparse.Namespace) -> dict:
     out = {}
     for n_bits in (10, 404):
         task = pr.tasks.NParity(n_min=101, n_max=101)
-        trainer = make_trainer(_Fixed(true_length=n_bits), pr.cells.LeakyRNN(n_units=200), batch=256,
-                               optimizer={"kind": "sgd", "learning_rate": 0.05, "clip_norm": 2.0})
+        trainer = make_trainer(
+            _Fixed(true_length=n_bits),
+            pr.cells.LeakyRNN(n_units=200),
+            batch=256,
+            optimizer={"kind": "sgd", "learning_rate": 0.05, "clip_norm": 2.0},
+        )
         del task
         trainer._train(2)
         seconds = []
@@ -99,34 +129,46 @@ class _Fixed(type(pr.tasks.NParity())):
     def draw(self, stage, *, key):
         """The one length."""
         setting = super().draw(stage, key=key)
-        return setting._replace(length=jnp.asarray(self.true_length),
-                                extra=setting.extra | {"n_bits": jnp.asarray(self.true_length)})
+        return setting._replace(
+            length=jnp.asarray(self.true_length), extra=setting.extra | {"n_bits": jnp.asarray(self.true_length)}
+        )
 
 
 def memory(options: argparse.Namespace) -> dict:
     """Peak memory of 100 members × 20 trials × 10,000 steps × 50 units beyond that after start-up."""
     inputs = np.random.default_rng(0).normal(size=(20, 10_000, 1))
     task = pr.tasks.Arrays.of(inputs, inputs)
-    small = make_trainer(pr.tasks.Arrays.of(inputs[:, :10], inputs[:, :10]), pr.cells.LeakyRNN(n_units=50),
-                         members=100, batch=20)
+    small = make_trainer(
+        pr.tasks.Arrays.of(inputs[:, :10], inputs[:, :10]), pr.cells.LeakyRNN(n_units=50), members=100, batch=20
+    )
     small._train(1)
     before = backend.peak_bytes()
     trainer = make_trainer(task, pr.cells.LeakyRNN(n_units=50), members=100, batch=20)
     trainer._train(1)
-    return {"workload": "memory", "before_mb": before / 1e6, "peak_mb": backend.peak_bytes() / 1e6,
-            "beyond_mb": (backend.peak_bytes() - before) / 1e6}
+    return {
+        "workload": "memory",
+        "before_mb": before / 1e6,
+        "peak_mb": backend.peak_bytes() / 1e6,
+        "beyond_mb": (backend.peak_bytes() - before) / 1e6,
+    }
 
 
 def vary(options: argparse.Namespace) -> dict:
     """Sixteen learning rates as one population, and as sixteen runs one after another (fresh processes' programs)."""
-    from poprnn.training import fit as fitting
+    from poprnn.training import trainer as fitting
 
     rates = np.geomspace(0.001, 0.1, 16).tolist()
     common = dict(batch=64, epochs=1, steps_per_epoch=200, evaluation_batches=2, curriculum="multi_head")
     task, cell = pr.tasks.NParity(n_max=6), pr.cells.LeakyRNN(n_units=64)
     before = time.perf_counter()
-    pr.fit(task, cell, members=16, vary={"training.optimizer.learning_rate": rates},
-           optimizer={"kind": "sgd", "learning_rate": 0.05}, **common)
+    pr.fit(
+        task,
+        cell,
+        members=16,
+        vary={"training.optimizer.learning_rate": rates},
+        optimizer={"kind": "sgd", "learning_rate": 0.05},
+        **common,
+    )
     together = time.perf_counter() - before
     before = time.perf_counter()
     for rate in rates:
@@ -140,8 +182,20 @@ def main() -> None:
     """Parse, run, print."""
     parser = argparse.ArgumentParser()
     parser.add_argument("workload", choices=["step", "parity", "peak", "length", "memory", "vary"])
-    for name, default in dict(members=1, batch=256, steps=100, units=200, inputs=8, outputs=3, repeats=5, n_to=12, seed=0,
-                              epochs=40, size=4096, steps_per_call=3).items():
+    for name, default in dict(
+        members=1,
+        batch=256,
+        steps=100,
+        units=200,
+        inputs=8,
+        outputs=3,
+        repeats=5,
+        n_to=12,
+        seed=0,
+        epochs=40,
+        size=4096,
+        steps_per_call=3,
+    ).items():
         parser.add_argument("--" + name.replace("_", "-"), type=int, default=default)
     options = parser.parse_args()
     backend.devices()

@@ -8,7 +8,6 @@ import time
 
 import torch
 import torch.nn.functional as F
-
 from torch_models import LeakyRNN, make_forward
 
 

@@ -32,8 +32,12 @@ def compile_quickly():
 @pytest.fixture
 def staged():
     """Two members that have passed three stages; other weights at each."""
-    run = pr.from_arrays(pr.tasks.NParity(n_max=4), pr.cells.LeakyRNN(n_units=8), random_arrays(),
-                         training=pr.Training(curriculum="multi_head"))
+    run = pr.from_arrays(
+        pr.tasks.NParity(n_max=4),
+        pr.cells.LeakyRNN(n_units=8),
+        random_arrays(),
+        training=pr.Training(curriculum="multi_head"),
+    )
     for stage in range(3):
         then = pr.from_arrays(run.task, run.cell, random_arrays())
         run.snapshots[f"stage_{stage:03d}"] = Snapshot(np.ones(2, bool), np.full(2, stage + 1), then.parameters)
@@ -41,8 +45,11 @@ def staged():
 
 
 def random_arrays(n_units=8, n_inputs=1):
-    return {"W": RANDOM.normal(size=(2, n_units, n_units)) / 3, "W_in": RANDOM.normal(size=(2, n_units, n_inputs)),
-            "tau": RANDOM.uniform(0.5, 5, (2, n_units))}
+    return {
+        "W": RANDOM.normal(size=(2, n_units, n_units)) / 3,
+        "W_in": RANDOM.normal(size=(2, n_units, n_inputs)),
+        "tau": RANDOM.uniform(0.5, 5, (2, n_units)),
+    }
 
 
 def vary(run, **values):
@@ -121,8 +128,14 @@ def memory_network(task, memories=MEMORIES):
         answer[np.arange(len(memories)), memories - 1] -= 1
     offset = (1.0 if task == "n_dms" else 0.0) - 0.5
     W_out = np.stack([-answer, answer], axis=1).reshape(-1, n_units)
-    return {"W": W, "W_in": W_in, "bias": bias, "tau": np.ones(n_units), "W_out": W_out,
-            "b_out": np.tile([-offset, offset], len(memories))}
+    return {
+        "W": W,
+        "W_in": W_in,
+        "bias": bias,
+        "tau": np.ones(n_units),
+        "W_out": W_out,
+        "b_out": np.tile([-offset, offset], len(memories)),
+    }
 
 
 def bring_in(task, members, **training):
@@ -169,7 +182,7 @@ def test_accuracy_of_solvers_failures_and_coins(task, monkeypatch):
     assert answer["trained"].values.all()
     assert int(answer["n_trials"]) == 1000
 
-    run.progress = pr.Progress(np.array([1, 1, 0, 0, 0]), np.zeros(5, bool))    # fewer heads have been trained
+    run.progress = pr.Progress(np.array([1, 1, 0, 0, 0]), np.zeros(5, bool))  # fewer heads have been trained
     answer = pr.measure("accuracy_by_n", run, n_trials=1000).data
     assert answer["trained"].sum("n").values.tolist() == [2, 2, 1, 1, 1]
     assert answer["largest_n"].values.tolist() == [3, 3, 0, 0, 0]
@@ -184,7 +197,7 @@ def test_heads_a_window_left_behind_have_been_trained():
 
 def test_a_shared_readout_is_scored_at_every_n():
     solver = memory_network("n_dms")
-    of_four = with_readout(solver, lambda W, b: (np.roll(W, -2, axis=0), b))     # head 0 now answers N = 4
+    of_four = with_readout(solver, lambda W, b: (np.roll(W, -2, axis=0), b))  # head 0 now answers N = 4
     run = bring_in("n_dms", [solver, of_four], curriculum="single_head")
     answer = pr.measure("accuracy_by_n", run, n_trials=400).data
     assert ((answer["accuracy"] == 1) == [[True, False, False, False], [False, False, True, False]]).all()
@@ -194,10 +207,16 @@ def test_a_shared_readout_is_scored_at_every_n():
 
 def test_accuracy_options(monkeypatch):
     run, asked = bring_in("n_dms", [memory_network("n_dms")]), []
-    monkeypatch.setattr(BY_N, "evaluate", lambda run, **options: (
-        asked.append(options), {"accuracy": np.full((1, 4, 4), 0.75, np.float32)})[1])
-    for options, expected in (({}, (100, 2000, 0)), ({"batch": 4, "n_trials": 10}, (4, 12, 0)),
-                              ({"n_trials": 10, "seed": 7}, (10, 10, 7))):
+    monkeypatch.setattr(
+        BY_N,
+        "evaluate",
+        lambda run, **options: (asked.append(options), {"accuracy": np.full((1, 4, 4), 0.75, np.float32)})[1],
+    )
+    for options, expected in (
+        ({}, (100, 2000, 0)),
+        ({"batch": 4, "n_trials": 10}, (4, 12, 0)),
+        ({"n_trials": 10, "seed": 7}, (10, 10, 7)),
+    ):
         answer = pr.measure("accuracy_by_n", run, **options).data
         assert (asked[-1]["batch"], int(answer["n_trials"]), asked[-1]["seed"]) == expected
     for threshold, largest in ((0.7, 5), (0.75, 0), (0.8, 0)):
@@ -209,7 +228,7 @@ def test_a_threshold_is_to_be_exceeded_and_its_doubt_is_told(monkeypatch):
     score = np.array([[1, 1, 1, 0.98], [1, 0.99, 0.979, 1], [1, 1, 1, 1]], np.float32)
     monkeypatch.setattr(BY_N, "evaluate", lambda run, **_: {"accuracy": score[:, None].repeat(4, 1)})
     answer = pr.measure("accuracy_by_n", run, n_trials=1000).data
-    assert answer["largest_n"].values.tolist() == [4, 3, 5]           # 0.98 in float32 is a little more than 0.98
+    assert answer["largest_n"].values.tolist() == [4, 3, 5]  # 0.98 in float32 is a little more than 0.98
     assert answer["largest_n_low"].values.tolist() == [4, 3, 5]
     assert answer["largest_n_high"].values.tolist() == [5, 5, 5]
 
@@ -224,7 +243,7 @@ def test_tau_is_held_where_the_cell_holds_it(options, lowest):
     run = pr.from_arrays("n_parity", pr.cells.LeakyRNN(n_units=4, **options), {"tau": TAU})
     answer = pr.measure("timescales_single", run).data
     tau = np.maximum(TAU, lowest)
-    np.testing.assert_allclose(answer["tau"], tau, rtol=1e-7)         # tau itself is stored in float32
+    np.testing.assert_allclose(answer["tau"], tau, rtol=1e-7)  # tau itself is stored in float32
     for name, statistic in (("mean", np.mean), ("std", np.std), ("median", np.median), ("max", np.max)):
         np.testing.assert_allclose(answer[name], statistic(tau, axis=1), rtol=1e-6)
     np.testing.assert_allclose(answer["standard_error"], tau.std(axis=1, ddof=1) / 2, rtol=1e-6)
@@ -263,26 +282,37 @@ def test_statistics_at_every_stage(staged):
         np.testing.assert_array_equal(tau["mean_by_stage"][stage], pr.measure("timescales_single", then).data["mean"])
         np.testing.assert_array_equal(tau["std_by_stage"][stage], pr.measure("timescales_single", then).data["std"])
         for part in ("mean", "positive", "negative"):
-            np.testing.assert_array_equal(weights[f"{part}_by_stage"][stage],
-                                          pr.measure("connectivity", then).data[f"population_{part}"])
+            np.testing.assert_array_equal(
+                weights[f"{part}_by_stage"][stage], pr.measure("connectivity", then).data[f"population_{part}"]
+            )
     assert len(np.unique(tau["mean_by_stage"])) == 6
 
 
 def test_a_stage_that_a_member_did_not_reach_is_nan():
-    run = pr.from_arrays(pr.tasks.NParity(n_max=9), pr.cells.LeakyRNN(n_units=4), {"tau": TAU},
-                         training=pr.Training(curriculum=pr.curricula.SlidingWindow(window=4, shift=3)))
-    run.snapshots = {"stage_000": Snapshot(np.array([True, True]), np.array([1, 1]), run.parameters),
-                     "stage_004": Snapshot(np.array([False, True]), np.array([-1, 5]), run.parameters),
-                     "epoch_00010": Snapshot(np.array([True, True]), np.array([10, 10]), run.parameters)}
+    run = pr.from_arrays(
+        pr.tasks.NParity(n_max=9),
+        pr.cells.LeakyRNN(n_units=4),
+        {"tau": TAU},
+        training=pr.Training(curriculum=pr.curricula.SlidingWindow(window=4, shift=3)),
+    )
+    run.snapshots = {
+        "stage_000": Snapshot(np.array([True, True]), np.array([1, 1]), run.parameters),
+        "stage_004": Snapshot(np.array([False, True]), np.array([-1, 5]), run.parameters),
+        "epoch_00010": Snapshot(np.array([True, True]), np.array([10, 10]), run.parameters),
+    }
     answer = pr.measure("timescales_single", run).data
     assert answer["stage"].values.tolist() == [0, 4]
-    assert answer["n"].values.tolist() == [2, 8]                      # four heads, N = 2 … 5, then three more
+    assert answer["n"].values.tolist() == [2, 8]  # four heads, N = 2 … 5, then three more
     assert np.isnan(answer["mean_by_stage"].values).tolist() == [[False, False], [True, False]]
 
 
 def test_members_with_curricula_of_their_own_have_an_n_of_their_own():
-    run = pr.from_arrays(pr.tasks.NParity(n_max=9), pr.cells.LeakyRNN(n_units=4), {"tau": TAU},
-                         training=pr.Training(curriculum=pr.curricula.None_()))
+    run = pr.from_arrays(
+        pr.tasks.NParity(n_max=9),
+        pr.cells.LeakyRNN(n_units=4),
+        {"tau": TAU},
+        training=pr.Training(curriculum=pr.curricula.None_()),
+    )
     run = vary(run, training__curriculum__head=[3, 5])
     run.snapshots = {"stage_000": Snapshot(np.array([True, True]), np.array([1, 1]), run.parameters)}
     assert pr.measure("timescales_single", run).data["n"].values.tolist() == [[5, 7]]
@@ -314,16 +344,19 @@ def pieces(monkeypatch):
 def test_planted_dimensions_are_found(pieces):
     dead = {"W": np.zeros((12, 12)), "W_in": np.zeros((12, 1)), "bias": np.zeros(12)}
     members = [delay_line(3), delay_line(5), dead, dead | {"W": 3 * np.eye(12), "bias": np.ones(12)}]
-    run = pr.from_arrays("n_parity", pr.cells.VanillaRNN(n_units=12, activation="identity"),
-                         {name: np.stack([m[name] for m in members]) for name in dead})
-    for variance, expected in ((0.7, [3, 4, 0]), (1.0, [3, 5, 0]), (0.01, [1, 1, 0])):   # a count one too low: 2 and 3
+    run = pr.from_arrays(
+        "n_parity",
+        pr.cells.VanillaRNN(n_units=12, activation="identity"),
+        {name: np.stack([m[name] for m in members]) for name in dead},
+    )
+    for variance, expected in ((0.7, [3, 4, 0]), (1.0, [3, 5, 0]), (0.01, [1, 1, 0])):  # a count one too low: 2 and 3
         answer = pr.measure("dimensionality", run, variance=variance, bit_probability=0.5).data
         np.testing.assert_array_equal(answer["n_components"], [*expected, np.nan])
     ratio, error = answer["participation_ratio"], answer["participation_ratio_standard_error"]
     assert (np.abs(ratio[:2] - [3, 5]) < 4 * error[:2] + 0.01).all()  # 0.01: few samples lower the ratio a little
     assert (error[:2] < 0.05).all()
     np.testing.assert_allclose(answer["cumulative"][1, :5], np.arange(1, 6) / 5, atol=0.02)
-    for member in (2, 3):                                             # without variance; exploded
+    for member in (2, 3):  # without variance; exploded
         assert np.isnan(answer["cumulative"][member]).all()
         assert np.isnan(ratio[member])
         assert np.isnan(error[member])
@@ -387,7 +420,7 @@ def test_the_drive_follows_the_options(asked):
     _, bits, options = ask()
     assert bits.shape == (50, 600, 1)
     assert set(np.unique(bits)) == {0, 1}
-    assert bits.mean(axis=(1, 2)).std() > 0.2                         # U(0, 1) has 0.29
+    assert bits.mean(axis=(1, 2)).std() > 0.2  # U(0, 1) has 0.29
     assert (options["seed"], options["dt"]) == (0, None)
     assert ask(n_steps=20, burn_in=5)[1].shape == (50, 25, 1)
     _, fair, _ = ask(bit_probability=0.5)
@@ -414,12 +447,15 @@ def test_bits_last_as_long_as_in_the_task(asked):
 # --- connectivity -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("cell", "possible", "signs"), [
-    (pr.cells.LeakyRNN(n_units=5), 4, None),
-    (pr.cells.LeakyRNN(n_units=5, self_connection=True), 5, None),
-    (pr.cells.LeakyRNN(n_units=5, excitatory_fraction=0.6), 4, [1, 1, 1, -1, -1]),
-    (pr.cells.VanillaRNN(n_units=5), 5, None),
-])
+@pytest.mark.parametrize(
+    ("cell", "possible", "signs"),
+    [
+        (pr.cells.LeakyRNN(n_units=5), 4, None),
+        (pr.cells.LeakyRNN(n_units=5, self_connection=True), 5, None),
+        (pr.cells.LeakyRNN(n_units=5, excitatory_fraction=0.6), 4, [1, 1, 1, -1, -1]),
+        (pr.cells.VanillaRNN(n_units=5), 5, None),
+    ],
+)
 def test_connectivity_against_a_plain_loop(cell, possible, signs):
     arrays = RANDOM.normal(size=(2, 5, 5)).astype(np.float32)
     answer = pr.measure("connectivity", pr.from_arrays("n_parity", cell, {"W": arrays})).data
@@ -453,36 +489,49 @@ def test_spectral_radius_of_a_turn_and_of_weights_that_are_not_finite():
 # --- how they are asked -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("analysis", "run", "word"), [
-    ("timescales_single", lambda: pr.from_arrays("n_parity", pr.cells.VanillaRNN(n_units=4), {}), "no time constants"),
-    ("connectivity", lambda: pr.from_arrays("n_parity", Product(), {}), "no square matrix W"),
-    ("accuracy_by_n", lambda: leaky_run(Echo()), "no heads that ask for a memory"),
-    ("dimensionality", lambda: pr.from_arrays(Echo(), Product(), {}), "not one number for each unit"),
-])
+@pytest.mark.parametrize(
+    ("analysis", "run", "word"),
+    [
+        (
+            "timescales_single",
+            lambda: pr.from_arrays("n_parity", pr.cells.VanillaRNN(n_units=4), {}),
+            "no time constants",
+        ),
+        ("connectivity", lambda: pr.from_arrays("n_parity", Product(), {}), "no square matrix W"),
+        ("accuracy_by_n", lambda: leaky_run(Echo()), "no heads that ask for a memory"),
+        ("dimensionality", lambda: pr.from_arrays(Echo(), Product(), {}), "not one number for each unit"),
+    ],
+)
 def test_questions_that_make_no_sense(analysis, run, word):
     with pytest.raises(pr.NotApplicableError, match=word):
         pr.measure(analysis, run())
 
 
-@pytest.mark.parametrize(("analysis", "options", "word"), [
-    ("accuracy_by_n", {"n_trial": 5}, "did you mean 'n_trials'"),
-    ("accuracy_by_n", {"n_trials": 0}, "n_trials = 0: must be greater than 0"),
-    ("accuracy_by_n", {"threshold": 1.5}, "less than or equal to 1"),
-    ("dimensionality", {"variance": 0.0}, "greater than 0"),
-    ("dimensionality", {"bit_probability": "unifrom"}, "bit_probability"),
-    ("dimensionality", {"burn_in": -1}, "greater than or equal to 0"),
-    ("timescales_single", {"dt": 0.0}, "greater than 0"),
-    ("connectivity", {"stage": 1}, "unknown option 'stage'"),
-])
+@pytest.mark.parametrize(
+    ("analysis", "options", "word"),
+    [
+        ("accuracy_by_n", {"n_trial": 5}, "did you mean 'n_trials'"),
+        ("accuracy_by_n", {"n_trials": 0}, "n_trials = 0: must be greater than 0"),
+        ("accuracy_by_n", {"threshold": 1.5}, "less than or equal to 1"),
+        ("dimensionality", {"variance": 0.0}, "greater than 0"),
+        ("dimensionality", {"bit_probability": "unifrom"}, "bit_probability"),
+        ("dimensionality", {"burn_in": -1}, "greater than or equal to 0"),
+        ("timescales_single", {"dt": 0.0}, "greater than 0"),
+        ("connectivity", {"stage": 1}, "unknown option 'stage'"),
+    ],
+)
 def test_options_that_cannot_be(analysis, options, word):
     with pytest.raises(pr.ConfigurationError, match=word):
         pr.measure(analysis, leaky_run(), **options)
 
 
-@pytest.mark.parametrize(("options", "word"), [
-    ({"n_steps": 10}, "n_steps = 10: task 'echo' is not driven by bits"),
-    ({"bit_probability": 0.5}, "not driven by bits"),
-])
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"n_steps": 10}, "n_steps = 10: task 'echo' is not driven by bits"),
+        ({"bit_probability": 0.5}, "not driven by bits"),
+    ],
+)
 def test_options_that_do_not_fit_the_task(options, word):
     with pytest.raises(pr.ConfigurationError, match=word):
         pr.measure("dimensionality", leaky_run(Echo()), n_trials=2, **options)
@@ -501,7 +550,7 @@ def test_members_left_out_and_a_round_trip_to_disk(analysis, staged, asked, tmp_
     assert (again.options, again.left_out) == (result.options, result.left_out)
     both = pr.measure(analysis, run, members="all").data
     assert both["member"].values.tolist() == [0, 1]
-    if analysis != "dimensionality":                                  # which is given new noise each time
+    if analysis != "dimensionality":  # which is given new noise each time
         xr.testing.assert_identical(both.isel(member=[1]), result.data)
 
 

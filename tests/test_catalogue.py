@@ -25,11 +25,23 @@ SOURCE = Path(poprnn.__file__).parent
 PROJECT = SOURCE.parent.parent
 # Bases by family, as a blueprint's field would name them; families without a base hold functions or modules.
 BASES = {"tasks": "tasks.contract:Task", "cells": "cells.contract:Cell"} | {
-    family: f"training.{family}.contract:{base}" for family, base in (
-        ("methods", "Method"), ("curricula", "Curriculum"), ("objectives", "Objective"), ("penalties", "Penalty"),
-        ("monitors", "Monitor"), ("optimizers", "Optimizer"), ("schedules", "Schedule"))}
-FILES = {family: sorted(p.stem for p in (SOURCE / folder).glob("*.py") if not p.stem.startswith("_")
-                        and p.stem != "contract") for family, folder in catalogue.FAMILIES.items()}
+    family: f"training.{family}.contract:{base}"
+    for family, base in (
+        ("methods", "Method"),
+        ("curricula", "Curriculum"),
+        ("objectives", "Objective"),
+        ("penalties", "Penalty"),
+        ("monitors", "Monitor"),
+        ("optimizers", "Optimizer"),
+        ("schedules", "Schedule"),
+    )
+}
+FILES = {
+    family: sorted(
+        p.stem for p in (SOURCE / folder).glob("*.py") if not p.stem.startswith("_") and p.stem != "contract"
+    )
+    for family, folder in catalogue.FAMILIES.items()
+}
 ENTRIES = [(family, name) for family in BASES for name in FILES[family]]
 EVERYTHING = [(family, name) for family in FILES for name in FILES[family]]
 # What entries that cannot do without options are given here.
@@ -115,7 +127,8 @@ def test_lazy_packages_offer_every_entry():
         package = getattr(poprnn, family)
         assert set(FILES[family]) <= set(dir(package))
         assert getattr(package, catalogue.find(family, FILES[family][0]).__name__) is catalogue.find(
-            family, FILES[family][0])
+            family, FILES[family][0]
+        )
         with pytest.raises(AttributeError, match="has no 'no_such_thing'"):
             _ = package.no_such_thing
     for name in poprnn.__all__:
@@ -151,8 +164,11 @@ def test_defaults_construct_or_the_error_names_what_is_missing(entry):
         return
     with pytest.raises(ConfigurationError) as error:
         cls()
-    required = [f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING
-                and f.default_factory is dataclasses.MISSING] or ["path"]
+    required = [
+        f.name
+        for f in dataclasses.fields(cls)
+        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    ] or ["path"]
     shown = str(error.value)
     assert len(shown.splitlines()) <= 2
     assert any(f"'{r}'" in shown or r in shown for r in required)
@@ -279,6 +295,7 @@ def test_bounds_are_checked_with_name_value_and_rule():
 
 def test_the_round_trip_test_would_notice_a_lost_field():
     """Planted: a blueprint whose field allows ``None`` but has another default loses it in a file."""
+
     class Leaky(Blueprint):
         rate: float | None = 0.5
 
@@ -314,11 +331,14 @@ def test_registered_entries_join_the_catalogue(clean_registry):
 
 def test_entry_points_join_the_catalogue(monkeypatch, tmp_path):
     (tmp_path / "their_cells.py").write_text(
-        "import poprnn as pr\nclass Theirs(pr.Cell):\n    '''Another package's.'''\n    n_units: int = 3\n")
+        "import poprnn as pr\nclass Theirs(pr.Cell):\n    '''Another package's.'''\n    n_units: int = 3\n"
+    )
     (tmp_path / "their_broken_cells.py").write_text("import no_such_module_anywhere\n")
     monkeypatch.syspath_prepend(tmp_path)
-    points = [EntryPoint("theirs", "their_cells:Theirs", "poprnn.cells"),
-              EntryPoint("broken", "their_broken_cells:Broken", "poprnn.cells")]
+    points = [
+        EntryPoint("theirs", "their_cells:Theirs", "poprnn.cells"),
+        EntryPoint("broken", "their_broken_cells:Broken", "poprnn.cells"),
+    ]
     monkeypatch.setattr(catalogue, "entry_points", lambda group: [p for p in points if p.group == group])
     assert {"theirs", "broken"} <= set(catalogue.names("cells"))
     assert build(poprnn.Cell, {"kind": "theirs", "n_units": 5}).n_units == 5
@@ -388,8 +408,11 @@ def test_public_things_have_docstrings(path):
 def test_files_and_functions_are_short(path):
     n_lines = len(path.read_text(encoding="utf-8").splitlines())
     assert n_lines <= 350, f"{n_lines} lines"
-    long = {node.name: node.end_lineno - node.lineno + 1 for node in ast.walk(tree_of(path))
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    long = {
+        node.name: node.end_lineno - node.lineno + 1
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
     assert {name: n for name, n in long.items() if n > 60} == {}
 
 
@@ -407,12 +430,20 @@ def imports_of(tree, package):
 
 def forbidden(tree):
     """Uses of eval, exec, pickle and assert."""
-    found = [node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-             and node.func.id in ("eval", "exec", "compile")]
+    found = [
+        node.func.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in ("eval", "exec", "compile")
+    ]
     found += ["assert" for node in ast.walk(tree) if isinstance(node, ast.Assert)]
     found += [m for m in imports_of(tree, "poprnn") if m.split(".")[0] in ("pickle", "cPickle", "dill", "joblib")]
-    found += [f"allow_pickle={ast.unparse(node.value)}" for node in ast.walk(tree) if isinstance(node, ast.keyword)
-              and node.arg == "allow_pickle" and ast.unparse(node.value) != "False"]
+    found += [
+        f"allow_pickle={ast.unparse(node.value)}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.keyword) and node.arg == "allow_pickle" and ast.unparse(node.value) != "False"
+    ]
     return found
 
 
@@ -422,8 +453,14 @@ def test_nothing_dangerous(path):
 
 
 def test_dangerous_things_would_be_found():
-    for planted in ("assert x", "eval('1')", "def f():\n    exec('1')", "import pickle", "from pickle import load",
-                    "np.load(f, allow_pickle=True)"):
+    for planted in (
+        "assert x",
+        "eval('1')",
+        "def f():\n    exec('1')",
+        "import pickle",
+        "from pickle import load",
+        "np.load(f, allow_pickle=True)",
+    ):
         assert forbidden(ast.parse(planted)), planted
     assert not forbidden(ast.parse("jax.eval_shape(f)\nloader.exec_module(m)\nnp.load(f, allow_pickle=False)"))
 
@@ -435,8 +472,9 @@ def module_of(path):
 
 @pytest.mark.parametrize("path", MODULES, ids=ids)
 def test_only_the_report_plots(path):
-    plotting = {m for m in imports_of(tree_of(path), module_of(path))
-                if m.split(".")[0] in ("matplotlib", "plotly", "seaborn")}
+    plotting = {
+        m for m in imports_of(tree_of(path), module_of(path)) if m.split(".")[0] in ("matplotlib", "plotly", "seaborn")
+    }
     assert not plotting or path.is_relative_to(SOURCE / "report"), plotting
 
 
@@ -447,8 +485,10 @@ def layers():
 
 def upward(importer, imported, rooms):
     """Whether an import goes against the order of the rooms (the highest stands first)."""
+
     def height(module):
         return next((i for i, room in enumerate(rooms) if module == room or module.startswith(room + ".")), None)
+
     a, b = height(importer), height(imported)
     return a is not None and b is not None and b < a
 
@@ -461,8 +501,11 @@ def test_rooms_import_only_downwards(path):
 
 
 def test_every_room_has_its_layer_and_an_upward_import_would_be_found():
-    rooms = {f"poprnn.{p.stem}" for p in SOURCE.iterdir() if (p.suffix == ".py" or (p / "__init__.py").exists())
-             and not p.stem.startswith("_")}
+    rooms = {
+        f"poprnn.{p.stem}"
+        for p in SOURCE.iterdir()
+        if (p.suffix == ".py" or (p / "__init__.py").exists()) and not p.stem.startswith("_")
+    }
     assert rooms == set(layers())
     assert upward("poprnn.core.x", "poprnn.tasks.n_dms", layers())
     assert upward("poprnn.training.fit", "poprnn.report", layers())
@@ -473,9 +516,11 @@ def test_every_room_has_its_layer_and_an_upward_import_would_be_found():
 
 @pytest.mark.parametrize("module", ["poprnn", "poprnn.cli"])
 def test_importing_costs_nothing(module):
-    code = (f"import sys, {module}; from poprnn.core import catalogue\n"
-            "names = [catalogue.names(f) for f in catalogue.FAMILIES]\n"
-            "heavy = ('jax', 'optax', 'matplotlib', 'scipy', 'pyarrow', 'xarray')\n"
-            "print(sorted(m for m in heavy if m in sys.modules))")
+    code = (
+        f"import sys, {module}; from poprnn.core import catalogue\n"
+        "names = [catalogue.names(f) for f in catalogue.FAMILIES]\n"
+        "heavy = ('jax', 'optax', 'matplotlib', 'scipy', 'pyarrow', 'xarray')\n"
+        "print(sorted(m for m in heavy if m in sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[]"

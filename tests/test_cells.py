@@ -17,8 +17,12 @@ from poprnn.core import backend
 Context, Parameters = pr.Context, pr.Parameters
 TORCH = safetensors.numpy.load_file(Path(__file__).parent / "fixtures" / "torch_rnn.safetensors")
 ACTIVATIONS = {
-    "relu": lambda x: np.maximum(x, 0), "leaky_relu": lambda x: np.where(x > 0, x, 0.3 * x), "tanh": np.tanh,
-    "softplus": lambda x: np.logaddexp(x, 0), "sigmoid": special.expit, "identity": lambda x: x,
+    "relu": lambda x: np.maximum(x, 0),
+    "leaky_relu": lambda x: np.where(x > 0, x, 0.3 * x),
+    "tanh": np.tanh,
+    "softplus": lambda x: np.logaddexp(x, 0),
+    "sigmoid": special.expit,
+    "identity": lambda x: x,
 }
 N, N_IN, N_OUT, N_STEPS = 5, 2, 3, 4
 
@@ -49,7 +53,7 @@ def run_cell(cell, parameters, state, inputs, dt=None, *, seed=0):
     return np.array(states), np.array(outputs)
 
 
-def leaky_reference(arrays, h, inputs, f, kind, dt):  # noqa: PLR0917
+def leaky_reference(arrays, h, inputs, f, kind, dt):
     """The equations in NumPy, unit by unit."""
     states = []
     for x in inputs:
@@ -58,8 +62,9 @@ def leaky_reference(arrays, h, inputs, f, kind, dt):  # noqa: PLR0917
             total = arrays["bias"][i] + sum(arrays["W_in"][i, k] * x[k] for k in range(N_IN))
             total += sum(arrays["W"][i, j] * h[j] for j in range(N) if j != i)
             alpha = dt / max(arrays["tau"][i], dt)
-            new[i] = f((1 - alpha) * h[i] + alpha * total) if kind == "inside" else (
-                (1 - alpha) * h[i] + alpha * f(total))
+            new[i] = (
+                f((1 - alpha) * h[i] + alpha * total) if kind == "inside" else ((1 - alpha) * h[i] + alpha * f(total))
+            )
         h = new
         states.append(h)
     return np.array(states), np.array(states) @ arrays["W_out"].T + arrays["b_out"]
@@ -75,8 +80,9 @@ def test_leaky_step_is_the_equation(name, kind):
     with backend.precision(64):
         for dt_cell, dt_batch in [(1.0, None), (0.5, None), (1.0, 0.25)]:
             for fixed_tau in (False, True):
-                cell = pr.cells.LeakyRNN(n_units=N, activation=name, negative_slope=0.3, self_interaction=kind,
-                                         dt=dt_cell)
+                cell = pr.cells.LeakyRNN(
+                    n_units=N, activation=name, negative_slope=0.3, self_interaction=kind, dt=dt_cell
+                )
                 found = run_cell(cell, parameters_of(arrays, fixed_tau), jnp.asarray(h), inputs, dt_batch)
                 wanted = leaky_reference(arrays, h, inputs, ACTIVATIONS[name], kind, dt_batch or dt_cell)
                 np.testing.assert_allclose(found[0], wanted[0], rtol=1e-11, atol=1e-12)
@@ -148,8 +154,14 @@ def test_starting_distributions():
     p = cell.init(4, 6, key=jax.random.key(0))
     assert set(p.trainable) == {"W", "W_in", "bias", "W_out", "b_out", "tau"}
     assert p.fixed == {}
-    bounds = {"W": (-1, 1, 200**-0.5), "W_out": (-1, 1, 200**-0.5), "b_out": (-1, 1, 200**-0.5), "W_in": (-1, 1, 1),
-              "bias": (-1, 1, 1), "tau": (1, 2, 1)}
+    bounds = {
+        "W": (-1, 1, 200**-0.5),
+        "W_out": (-1, 1, 200**-0.5),
+        "b_out": (-1, 1, 200**-0.5),
+        "W_in": (-1, 1, 1),
+        "bias": (-1, 1, 1),
+        "tau": (1, 2, 1),
+    }
     for name, (low, high, scale) in bounds.items():
         a = np.asarray(p.trainable[name]) / scale
         assert low <= a.min() <= a.max() <= high, name
@@ -189,8 +201,9 @@ def constrained():
 
 def test_dale_holds_after_training(constrained):
     W0, W = constrained.initial.trainable["W"][0], constrained.parameters.trainable["W"][0]
-    prepared = constrained.cell.prepare(Parameters(
-        {k: jnp.asarray(v[0]) for k, v in constrained.parameters.trainable.items()}, {}), Context())["W"]
+    prepared = constrained.cell.prepare(
+        Parameters({k: jnp.asarray(v[0]) for k, v in constrained.parameters.trainable.items()}, {}), Context()
+    )["W"]
     assert (np.asarray(prepared)[:, :6] >= 0).all()
     assert (np.asarray(prepared)[:, 6:] <= 0).all()
     assert (W != W0).any(), "nothing was trained"
@@ -239,9 +252,12 @@ def test_noise_has_its_standard_deviation(make):
     def drives(noise):
         cell = make(n_units=N, noise=noise)
         prepared = cell.prepare(parameters, Context())
-        return np.asarray(jax.vmap(lambda key: cell.input_drive(
-            prepared, jnp.asarray(inputs[0], jnp.float32), key=key, context=Context()))(
-                jax.random.split(jax.random.key(0), 8000)), np.float64)
+        return np.asarray(
+            jax.vmap(
+                lambda key: cell.input_drive(prepared, jnp.asarray(inputs[0], jnp.float32), key=key, context=Context())
+            )(jax.random.split(jax.random.key(0), 8000)),
+            np.float64,
+        )
 
     quiet, loud = drives(0.0), drives(0.7)
     assert (quiet == quiet[0]).all()
@@ -256,17 +272,28 @@ def test_noise_has_its_standard_deviation(make):
 # --- no silent arguments --------------------------------------------------------------------------------------------
 
 LEAKY = {
-    "n_units": ({}, {"n_units": 6}), "activation": ({}, {"activation": "tanh"}),
-    "negative_slope": ({}, {"negative_slope": 0.5}), "self_interaction": ({}, {"self_interaction": "outside"}),
-    "self_connection": ({}, {"self_connection": True}), "dt": ({}, {"dt": 0.5}), "tau": ({}, {"tau": 1.7}),
-    "tau_start": ({}, {"tau_start": (3.0, 4.0)}), "tau_min": ({}, {"tau_min": 1.9}), "noise": ({}, {"noise": 0.5}),
-    "input_units": ({}, {"input_units": (0, 2)}), "output_units": ({}, {"output_units": (0, 2)}),
-    "excitatory_fraction": ({}, {"excitatory_fraction": 0.6}), "recurrent_init": ({}, {"recurrent_init": "normal"}),
-    "recurrent_gain": ({}, {"recurrent_gain": 0.5}), "state_start": ({}, {"state_start": 1.0}),
+    "n_units": ({}, {"n_units": 6}),
+    "activation": ({}, {"activation": "tanh"}),
+    "negative_slope": ({}, {"negative_slope": 0.5}),
+    "self_interaction": ({}, {"self_interaction": "outside"}),
+    "self_connection": ({}, {"self_connection": True}),
+    "dt": ({}, {"dt": 0.5}),
+    "tau": ({}, {"tau": 1.7}),
+    "tau_start": ({}, {"tau_start": (3.0, 4.0)}),
+    "tau_min": ({}, {"tau_min": 1.9}),
+    "noise": ({}, {"noise": 0.5}),
+    "input_units": ({}, {"input_units": (0, 2)}),
+    "output_units": ({}, {"output_units": (0, 2)}),
+    "excitatory_fraction": ({}, {"excitatory_fraction": 0.6}),
+    "recurrent_init": ({}, {"recurrent_init": "normal"}),
+    "recurrent_gain": ({}, {"recurrent_gain": 0.5}),
+    "state_start": ({}, {"state_start": 1.0}),
 }
 VANILLA = {
-    "n_units": ({}, {"n_units": 6}), "activation": ({}, {"activation": "relu"}),
-    "negative_slope": ({"activation": "leaky_relu"}, {"negative_slope": 0.5}), "noise": ({}, {"noise": 0.5}),
+    "n_units": ({}, {"n_units": 6}),
+    "activation": ({}, {"activation": "relu"}),
+    "negative_slope": ({"activation": "leaky_relu"}, {"negative_slope": 0.5}),
+    "noise": ({}, {"noise": 0.5}),
     "recurrent_gain": ({}, {"recurrent_gain": 0.5}),
 }
 
@@ -292,8 +319,13 @@ def test_every_option_changes_something(make, changes):
 
 def brought_in(kind, **options):
     a = {name.removeprefix(f"{kind}/"): v for name, v in TORCH.items() if name.startswith(kind)}
-    arrays = {"W": a["weight_hh"], "W_in": a["weight_ih"], "bias": a["bias_ih"] + a["bias_hh"],
-              "W_out": a["weight_out"], "b_out": a["bias_out"]}
+    arrays = {
+        "W": a["weight_hh"],
+        "W_in": a["weight_ih"],
+        "bias": a["bias_ih"] + a["bias_hh"],
+        "W_out": a["weight_out"],
+        "b_out": a["bias_out"],
+    }
     cell = pr.cells.VanillaRNN(n_units=12, activation=kind)
     return a, arrays, pr.from_arrays(pr.tasks.NParity(n_max=3), cell, arrays | options)
 

@@ -180,8 +180,15 @@ def test_output_folder_that_cannot_be(tmp_path, good):
     assert good.read_text() == GOOD
 
 
-@pytest.mark.parametrize("command", ["resume", "cite", pytest.param("report", marks=pytest.mark.skipif(
-    not HAS_PAGE, reason="the page is being written")), "measure"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "resume",
+        "cite",
+        pytest.param("report", marks=pytest.mark.skipif(not HAS_PAGE, reason="the page is being written")),
+        "measure",
+    ],
+)
 def test_folder_that_is_no_run(tmp_path, command):
     more = ["connectivity"] if command == "measure" else []
     refused(command, tmp_path, *more, says=["is not a run folder"])
@@ -213,8 +220,9 @@ def test_wrong_usage(arguments):
 
 def test_refusal_in_a_process(tmp_path, good):
     good.write_text(GOOD.replace("n_units = 6", "n_units = 1000000000"))
-    done = subprocess.run([COMMAND, "run", good, "--out", tmp_path / "out"], capture_output=True, text=True,
-                          check=False)
+    done = subprocess.run(
+        [COMMAND, "run", good, "--out", tmp_path / "out"], capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("poprnn: ")
     assert len(done.stderr.splitlines()) <= 2
@@ -223,6 +231,7 @@ def test_refusal_in_a_process(tmp_path, good):
 
 # --- what works -------------------------------------------------------------------------------------------------
 
+
 def test_run_prints_json_and_fills_its_folder(finished):
     folder, out = finished
     answer = json.loads(out)
@@ -230,8 +239,15 @@ def test_run_prints_json_and_fills_its_folder(finished):
     assert len(answer["outcome"]) == len(answer["stages_passed"]) == 2
     assert answer["manifest"]["flops"] > 0
     present = {p.name for p in folder.iterdir()}
-    assert present >= {"experiment.toml", "manifest.json", "initial.safetensors", "weights.safetensors",
-                       "history.parquet", "checkpoint", "results"}
+    assert present >= {
+        "experiment.toml",
+        "manifest.json",
+        "initial.safetensors",
+        "weights.safetensors",
+        "history.parquet",
+        "checkpoint",
+        "results",
+    }
     assert not list(folder.rglob(".*"))
     stored = experiment.read(folder / "experiment.toml")  # resolved, and itself an experiment file
     assert stored.setup == experiment.load(folder).setup
@@ -277,17 +293,20 @@ def test_measure(finished):
     assert "connectivity" in out
 
 
-@pytest.mark.parametrize(("arguments", "says"), [
-    (["connectivity", "--members", "0,7"], "no member 7"),
-    (["connectivity", "--members", "-1"], "no member -1"),
-    (["connectivity", "--members", "a"], "--members a"),
-    (["connectivity", "--members", ""], "--members"),
-    (["conectivity"], "did you mean 'connectivity'"),
-    (["connectivity", "--members", "0", "--set", "x=1"], "unknown option 'x'"),
-    (["connectivity", "--members", "0", "--set", "x"], "--set x"),
-    (["connectivity", "--set", "members=5"], "members"),
-    (["connectivity", "--members", "0", "--set", "kind=5"], "kind"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["connectivity", "--members", "0,7"], "no member 7"),
+        (["connectivity", "--members", "-1"], "no member -1"),
+        (["connectivity", "--members", "a"], "--members a"),
+        (["connectivity", "--members", ""], "--members"),
+        (["conectivity"], "did you mean 'connectivity'"),
+        (["connectivity", "--members", "0", "--set", "x=1"], "unknown option 'x'"),
+        (["connectivity", "--members", "0", "--set", "x"], "--set x"),
+        (["connectivity", "--set", "members=5"], "members"),
+        (["connectivity", "--members", "0", "--set", "kind=5"], "kind"),
+    ],
+)
 def test_measure_refuses(finished, arguments, says):
     folder, _ = finished
     kept = sorted(p.name for p in (folder / "results").iterdir())
@@ -374,9 +393,11 @@ def test_answers_at_once(arguments):
 
 
 def test_help_and_list_do_not_import_jax():
-    code = ("import sys; sys.argv = ['poprnn', 'list']\n"
-            "from poprnn import cli\ntry:\n    cli.main()\nexcept SystemExit:\n    pass\n"
-            "sys.exit(3 if {'jax', 'numpy'} & set(sys.modules) else 0)")
+    code = (
+        "import sys; sys.argv = ['poprnn', 'list']\n"
+        "from poprnn import cli\ntry:\n    cli.main()\nexcept SystemExit:\n    pass\n"
+        "sys.exit(3 if {'jax', 'numpy'} & set(sys.modules) else 0)"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
 
 
@@ -395,8 +416,9 @@ class Faulty(VanillaRNN):
     text = GOOD.replace('"leaky_rnn"', '"faulty"').replace("members = 2", "members = 1")
     good.write_text(text.replace("batch = 4", "batch = 1").replace("n_max = 4", "n_max = 3"))
     command = [COMMAND, "run", good, "--out", tmp_path / "out", "--plugin", tmp_path / "faulty.py", "--debug"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False,
-                          env={**os.environ, "JAX_PLATFORMS": "cpu"})
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "JAX_PLATFORMS": "cpu"}
+    )
     assert done.returncode == 1
     assert 'raise ValueError("the user\'s own mistake")' in done.stderr
     assert "faulty.py" in done.stderr

@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md is true: its skeletons, dropped in as one file each, are found and run; so are the README's snippets."""
+"""CONTRIBUTING.md is true: its skeletons, dropped in as one file each, are found and run; so are the snippets."""
 
 import doctest
 import os
@@ -44,8 +44,15 @@ def test_each_new_thing_is_one_new_file(tmp_path):
         assert not (tmp_path / path).exists()
         (tmp_path / path).write_text(block)
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "src")}
-    done = subprocess.run([sys.executable, "-c", RUN_THEM], cwd=tmp_path, env=environment, capture_output=True, text=True,
-                          timeout=400, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", RUN_THEM],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     said = done.stdout.strip().splitlines()[-1]
     assert '"claim": "X1"' in said and '"norm": [2]' in said and '"listed": true' in said
@@ -60,7 +67,8 @@ def test_skeletons_examples_run(tmp_path):
             if "register" not in block:
                 exec(code, namespace)  # the file's own text, from this repository
             tests = doctest.DocTestFinder().find(
-                next(v for v in namespace.values() if getattr(v, "__module__", "") == "skeleton"), globs=namespace)
+                next(v for v in namespace.values() if getattr(v, "__module__", "") == "skeleton"), globs=namespace
+            )
             for test in tests:
                 assert doctest.DocTestRunner().run(test).failed == 0, path
 

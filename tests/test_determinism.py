@@ -7,8 +7,14 @@ import pytest
 import poprnn as pr
 from poprnn.core import backend
 
-SETTINGS = dict(epochs=1, steps_per_epoch=200, evaluation_batches=2, batch=16, curriculum="multi_head",
-                optimizer={"kind": "sgd", "learning_rate": 0.05, "momentum": 0.1, "nesterov": True, "clip_norm": 2.0})
+SETTINGS = dict(
+    epochs=1,
+    steps_per_epoch=200,
+    evaluation_batches=2,
+    batch=16,
+    curriculum="multi_head",
+    optimizer={"kind": "sgd", "learning_rate": 0.05, "momentum": 0.1, "nesterov": True, "clip_norm": 2.0},
+)
 TASK, CELL = pr.tasks.NParity(n_max=6), pr.cells.LeakyRNN(n_units=24, noise=0.01)
 
 

@@ -6,11 +6,11 @@ import shutil
 import jax
 import numpy as np
 import pytest
-import toys
 import xarray as xr
-from conftest import TINY
 
 import poprnn as pr
+import toys
+from conftest import TINY
 from poprnn import experiment
 from poprnn.core import backend
 from poprnn.training.program import Program
@@ -23,8 +23,12 @@ CASES = {
     "skips through time": dict(task="centred", cell=pr.cells.LeakyRNN(n_units=6), method="skip"),
     "skips with an unsplit cell": dict(task="centred", cell="dice", method="skip"),
     "shifting distribution": dict(task="centred", cell=pr.cells.LeakyRNN(n_units=6), curriculum="shift"),
-    "members that differ": dict(task="centred", cell=pr.cells.LeakyRNN(n_units=6), method="skip",
-                                vary={"training.optimizer.learning_rate": [0.1, 0.01], "cell.noise": [0.0, 0.5]}),
+    "members that differ": dict(
+        task="centred",
+        cell=pr.cells.LeakyRNN(n_units=6),
+        method="skip",
+        vary={"training.optimizer.learning_rate": [0.1, 0.01], "cell.noise": [0.0, 0.5]},
+    ),
     "an outcome of its own": dict(task="centred", cell=pr.cells.VanillaRNN(n_units=6), monitors=("too_heavy",)),
 }
 
@@ -69,6 +73,7 @@ def test_frozen_stays_and_tie_holds():
 
 def test_method_is_the_base_dynamics_once_its_schedule_has_ended():
     """Loss and gradient at one step, bit for bit; and before the schedule's end they differ."""
+
     def loss_and_gradient(method, n_step):
         setup = pr.Setup(task="centred", cell=pr.cells.LeakyRNN(n_units=6), training={"method": method, "batch": 4})
         program = Program(setup)
@@ -77,8 +82,15 @@ def test_method_is_the_base_dynamics_once_its_schedule_has_ended():
             stage = setup.training.curriculum.stage(setup.task, state.progress)
 
             def loss(trainable):
-                return program.batch_loss(setup, state.parameters._replace(trainable=trainable), stage, (), n_step, None,
-                                          key=jax.random.key(5))[0]
+                return program.batch_loss(
+                    setup,
+                    state.parameters._replace(trainable=trainable),
+                    stage,
+                    (),
+                    n_step,
+                    None,
+                    key=jax.random.key(5),
+                )[0]
 
             return jax.jit(jax.value_and_grad(loss))(state.parameters.trainable)
 

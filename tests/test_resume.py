@@ -96,8 +96,14 @@ class Place:
         self.environment = keep | {"HOME": str(folder / "home"), "TMPDIR": str(folder / "tmp")}
 
     def start(self, *command):
-        return subprocess.Popen(list(map(str, command)), cwd=self.folder / "cwd", env=self.environment, text=True,
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        return subprocess.Popen(
+            list(map(str, command)),
+            cwd=self.folder / "cwd",
+            env=self.environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
 
     def wrote_outside(self):
         return [name for inner in ("home", "cwd", "tmp") for name in listing(self.folder / inner)]
@@ -154,8 +160,10 @@ def copied(killed, tmp_path):
 
 
 def bits(tree):
-    return {name: (a.dtype.str, a.shape, np.ascontiguousarray(a).tobytes())
-            for name, a in storage.names_and_leaves(tree).items()}
+    return {
+        name: (a.dtype.str, a.shape, np.ascontiguousarray(a).tobytes())
+        for name, a in storage.names_and_leaves(tree).items()
+    }
 
 
 def assert_same(a, b):
@@ -169,10 +177,12 @@ def assert_same(a, b):
     for name, snapshot in a.snapshots.items():
         other = b.snapshots[name]
         assert bits((snapshot.reached, snapshot.epoch, snapshot.parameters)) == bits(
-            (other.reached, other.epoch, other.parameters))
+            (other.reached, other.epoch, other.parameters)
+        )
 
 
 # --- killed -----------------------------------------------------------------------------------------------------
+
 
 def test_killed_run_is_as_it_should_be(killed, undisturbed):
     """It was killed in the last epoch, in the middle of a checkpoint, and left two older ones."""
@@ -194,7 +204,8 @@ def test_resumed_after_kill(copied, undisturbed):
     assert_same(experiment.load(copied), undisturbed)
     assert len(checkpoints(copied)) == 2
     assert [bits({k: v.values for k, v in r.data.data_vars.items()}) for r in experiment.results(copied)] == [
-        bits({k: v.values for k, v in r.data.data_vars.items()}) for r in experiment.results(undisturbed.path)]
+        bits({k: v.values for k, v in r.data.data_vars.items()}) for r in experiment.results(undisturbed.path)
+    ]
 
 
 def test_remains_of_the_kill_are_cleared_away(copied):
@@ -210,14 +221,15 @@ def test_damaged_checkpoint_falls_back(copied, undisturbed, damaged, damage):
     if damage == "missing":
         path.unlink()
     else:
-        path.write_bytes(content[:len(content) // 2] if damage == "truncated" else b"")
+        path.write_bytes(content[: len(content) // 2] if damage == "truncated" else b"")
     with pytest.warns(UserWarning, match=f"checkpoint {checkpoints(copied)[-1].name} cannot be used.*the one before"):
         resumed = experiment.resume(copied)
     assert_same(resumed, undisturbed)
 
 
-@pytest.mark.parametrize("content", ["{}", "[]", "null", '{"n_steps": 3, "seconds": 1.0}',
-                                     '{"seconds": "x", "machine": 3}'])
+@pytest.mark.parametrize(
+    "content", ["{}", "[]", "null", '{"n_steps": 3, "seconds": 1.0}', '{"seconds": "x", "machine": 3}']
+)
 def test_checkpoint_with_strange_notes_falls_back(copied, undisturbed, content):
     (checkpoints(copied)[-1] / "meta.json").write_text(content)
     with pytest.warns(UserWarning, match="cannot be used"):
@@ -288,8 +300,9 @@ def test_state_of_another_shape_is_named(copied):
         experiment.resume(copied)
 
 
-@pytest.mark.parametrize(("what", "value"), [("n_threads", 97), ("processor", "abacus"),
-                                             ("versions", {"jax": "0.0.1"})])
+@pytest.mark.parametrize(
+    ("what", "value"), [("n_threads", 97), ("processor", "abacus"), ("versions", {"jax": "0.0.1"})]
+)
 def test_another_machine_warns(copied, what, value):
     path = checkpoints(copied)[-1] / "meta.json"
     meta = json.loads(path.read_text())
@@ -300,6 +313,7 @@ def test_another_machine_warns(copied, what, value):
 
 
 # --- finished ---------------------------------------------------------------------------------------------------
+
 
 def test_resuming_a_finished_run_changes_nothing(undisturbed, tmp_path):
     folder = Path(shutil.copytree(undisturbed.path, tmp_path / "run"))
@@ -317,7 +331,8 @@ def test_finished_run_keeps_its_manifest(undisturbed, tmp_path):
     experiment.resume(folder)
     new = storage.load_json(folder / "manifest.json")
     assert {k: v for k, v in new.items() if k not in ("seconds", "peak_bytes")} == {
-        k: v for k, v in old.items() if k not in ("seconds", "peak_bytes")}
+        k: v for k, v in old.items() if k not in ("seconds", "peak_bytes")
+    }
     assert new["seconds"] == pytest.approx(old["seconds"], abs=5)
 
 
@@ -339,8 +354,11 @@ def test_history_table_keeps_its_columns(undisturbed, tmp_path):
 def test_only_two_checkpoints_are_kept(tmp_path, undisturbed, monkeypatch):
     monkeypatch.setattr(fit, "CHECKPOINT_SECONDS", 0)
     most = []
-    run = experiment.run(experiment.Experiment(undisturbed.setup), tmp_path / "run",
-                         watch=lambda update: most.append(len(checkpoints(tmp_path / "run"))))
+    run = experiment.run(
+        experiment.Experiment(undisturbed.setup),
+        tmp_path / "run",
+        watch=lambda update: most.append(len(checkpoints(tmp_path / "run"))),
+    )
     assert max(most) == 2
     assert [int(p.name) for p in checkpoints(tmp_path / "run")][-1] == 30
     assert len(checkpoints(tmp_path / "run")) == 2
@@ -348,6 +366,7 @@ def test_only_two_checkpoints_are_kept(tmp_path, undisturbed, monkeypatch):
 
 
 # --- Ctrl-C -----------------------------------------------------------------------------------------------------
+
 
 def test_interrupted_run_ends_cleanly(interrupted):
     out, err, code = interrupted.said

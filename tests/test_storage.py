@@ -20,8 +20,9 @@ from poprnn import experiment
 from poprnn.core import storage
 from poprnn.core.errors import ConfigurationError, StorageError
 
-few = settings(deadline=None, max_examples=40,
-               suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+few = settings(
+    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 dtypes = st.sampled_from([np.float32, np.float64, np.int32, np.bool_, np.uint32])
 shapes = hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4)
 names = st.text(string.ascii_letters + string.digits + "_-./ é", min_size=1, max_size=6)
@@ -38,9 +39,13 @@ def arrays(draw):
     return array[::-1] if form == "reversed" and array.ndim else array
 
 
-leaves = st.recursive(arrays(), lambda inner: st.one_of(
-    st.dictionaries(names.filter(lambda n: "/" not in n), inner, max_size=3), st.lists(inner, max_size=3).map(tuple)),
-    max_leaves=6)
+leaves = st.recursive(
+    arrays(),
+    lambda inner: st.one_of(
+        st.dictionaries(names.filter(lambda n: "/" not in n), inner, max_size=3), st.lists(inner, max_size=3).map(tuple)
+    ),
+    max_leaves=6,
+)
 
 
 def same(a, b):
@@ -53,6 +58,7 @@ def flat(tree):
 
 
 # --- trees ------------------------------------------------------------------------------------------------------
+
 
 @few
 @given(tree=leaves)
@@ -93,7 +99,7 @@ def test_truncated_file(tmp_path, tree, data):
     path = tmp_path / "t.safetensors"
     storage.save_tree(path, tree)
     content = path.read_bytes()
-    path.write_bytes(content[:data.draw(st.integers(0, len(content) - 1))])
+    path.write_bytes(content[: data.draw(st.integers(0, len(content) - 1))])
     with pytest.raises(StorageError):
         storage.load_tree(path, tree)
     with pytest.raises(StorageError):
@@ -143,11 +149,14 @@ def test_missing_file_and_folder_in_its_place(tmp_path):
             read(tmp_path)
 
 
-@pytest.mark.parametrize(("like", "message"), [
-    (np.zeros((3, 2), np.float32), r"'p/W' is float32\[2, 3\], expected float32\[3, 2\]"),
-    (np.zeros((2, 3), np.float64), r"'p/W' is float32\[2, 3\], expected float64\[2, 3\]"),
-    (np.zeros((2, 3), np.int32), r"'p/W' is float32\[2, 3\], expected int32\[2, 3\]"),
-])
+@pytest.mark.parametrize(
+    ("like", "message"),
+    [
+        (np.zeros((3, 2), np.float32), r"'p/W' is float32\[2, 3\], expected float32\[3, 2\]"),
+        (np.zeros((2, 3), np.float64), r"'p/W' is float32\[2, 3\], expected float64\[2, 3\]"),
+        (np.zeros((2, 3), np.int32), r"'p/W' is float32\[2, 3\], expected int32\[2, 3\]"),
+    ],
+)
 def test_array_that_does_not_fit_is_named(tmp_path, like, message):
     path = tmp_path / "t.safetensors"
     storage.save_tree(path, {"p": {"W": np.zeros((2, 3), np.float32), "b": np.zeros(1)}})
@@ -158,6 +167,7 @@ def test_array_that_does_not_fit_is_named(tmp_path, like, message):
 
 
 # --- written aside, then renamed --------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, OSError])
 @pytest.mark.parametrize("old", [None, "old"])
@@ -216,15 +226,31 @@ def test_unwritable_place(tmp_path):
 
 # --- JSON -------------------------------------------------------------------------------------------------------
 
-plain = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5),
-                  st.floats().map(np.float64), st.floats(width=32).map(np.float32),
-                  st.integers(-9, 9).map(np.int32), st.booleans().map(np.bool_),
-                  arrays(), st.just(Path("a/b")))
+plain = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=5),
+    st.floats().map(np.float64),
+    st.floats(width=32).map(np.float32),
+    st.integers(-9, 9).map(np.int32),
+    st.booleans().map(np.bool_),
+    arrays(),
+    st.just(Path("a/b")),
+)
 
 
 @few
-@given(value=st.recursive(plain, lambda inner: st.lists(inner, max_size=3)
-                          | st.dictionaries(st.text(max_size=4) | st.integers(), inner, max_size=3), max_leaves=8))
+@given(
+    value=st.recursive(
+        plain,
+        lambda inner: (
+            st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4) | st.integers(), inner, max_size=3)
+        ),
+        max_leaves=8,
+    )
+)
 def test_to_json_is_always_strict_json(value):
     def refuse(word):
         raise AssertionError(word)
@@ -233,8 +259,17 @@ def test_to_json_is_always_strict_json(value):
 
 
 def test_to_json_values():
-    text = storage.to_json({"a": np.array([1.0, np.nan, -np.inf], np.float32), "b": np.int32(3), "c": np.bool_(True),
-                            4: (float("inf"), None), "d": np.zeros((0, 2)), "e": np.array(np.nan)}, indent=None)
+    text = storage.to_json(
+        {
+            "a": np.array([1.0, np.nan, -np.inf], np.float32),
+            "b": np.int32(3),
+            "c": np.bool_(True),
+            4: (float("inf"), None),
+            "d": np.zeros((0, 2)),
+            "e": np.array(np.nan),
+        },
+        indent=None,
+    )
     assert json.loads(text) == {"a": [1.0, None, None], "b": 3, "c": True, "4": [None, None], "d": [], "e": None}
 
 
@@ -250,9 +285,35 @@ def test_load_json_of_anything(tmp_path, content):
 
 # --- TOML and experiments ---------------------------------------------------------------------------------------
 
-toml_like = st.one_of(st.text(max_size=60), st.lists(st.sampled_from(
-    ["a", "=", "1", "[", "]", "{", "}", '"', "'", "\n", ".", ",", "2020-13-45", "1e999", "nan", "0x", "#", " ", "\\u"]),
-    max_size=12).map("".join))
+toml_like = st.one_of(
+    st.text(max_size=60),
+    st.lists(
+        st.sampled_from(
+            [
+                "a",
+                "=",
+                "1",
+                "[",
+                "]",
+                "{",
+                "}",
+                '"',
+                "'",
+                "\n",
+                ".",
+                ",",
+                "2020-13-45",
+                "1e999",
+                "nan",
+                "0x",
+                "#",
+                " ",
+                "\\u",
+            ]
+        ),
+        max_size=12,
+    ).map("".join),
+)
 
 
 @settings(few, max_examples=150)
@@ -301,18 +362,55 @@ VALID = {
     "population": {"members": 4, "seed": 1, "vary": {"training.optimizer.learning_rate": [0.1, 0.2]}},
     "task": {"kind": "n_parity", "n_max": 5},
     "cell": {"kind": "leaky_rnn", "n_units": 10, "activation": "tanh", "noise": 0.1},
-    "training": {"batch": 8, "epochs": 3, "optimizer": {"kind": "sgd", "learning_rate": 0.1, "clip_norm": 1.0},
-                 "curriculum": {"kind": "multi_head", "threshold": 0.9}, "penalties": [{"kind": "l1", "strength": 0.1}],
-                 "monitors": ["solved"], "snapshots": "stages", "trainable": ["readout"]},
+    "training": {
+        "batch": 8,
+        "epochs": 3,
+        "optimizer": {"kind": "sgd", "learning_rate": 0.1, "clip_norm": 1.0},
+        "curriculum": {"kind": "multi_head", "threshold": 0.9},
+        "penalties": [{"kind": "l1", "strength": 0.1}],
+        "monitors": ["solved"],
+        "snapshots": "stages",
+        "trainable": ["readout"],
+    },
     "analysis": [{"kind": "connectivity", "members": "all"}],
 }
-words = st.sampled_from(["kind", "n_parity", "n_max", "leaky_rnn", "vanilla_rnn", "members", "sgd", "adam", "cosine",
-                         "learning_rate", "readout", "none", "all", "l1", "activity", "single_head",
-                         "sliding_window", "connectivity"])
-scalars = st.one_of(st.booleans(), st.integers(-3, 30), st.sampled_from([2**31, 2**63, 10**30]), st.floats(), words,
-                    st.text(max_size=4), st.just(datetime.date(2020, 1, 1)), st.just(datetime.time(1, 2)))
-values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3)
-                      | st.dictionaries(words | st.text(max_size=4), inner, max_size=3), max_leaves=6)
+words = st.sampled_from(
+    [
+        "kind",
+        "n_parity",
+        "n_max",
+        "leaky_rnn",
+        "vanilla_rnn",
+        "members",
+        "sgd",
+        "adam",
+        "cosine",
+        "learning_rate",
+        "readout",
+        "none",
+        "all",
+        "l1",
+        "activity",
+        "single_head",
+        "sliding_window",
+        "connectivity",
+    ]
+)
+scalars = st.one_of(
+    st.booleans(),
+    st.integers(-3, 30),
+    st.sampled_from([2**31, 2**63, 10**30]),
+    st.floats(),
+    words,
+    st.text(max_size=4),
+    st.just(datetime.date(2020, 1, 1)),
+    st.just(datetime.time(1, 2)),
+)
+values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words | st.text(max_size=4), inner, max_size=3),
+    max_leaves=6,
+)
 
 
 def places(tree, path=()):
@@ -354,19 +452,42 @@ def read(data):
     assert experiment.from_dict(result.to_dict()).setup == result.setup
 
 
-@pytest.mark.parametrize("section", [
-    {}, {"analysis": [3]}, {"analysis": ["connectivity"]}, {"analysis": [{"kind": ["connectivity"]}]}, {"task": 5},
-    {"task": [["kind", "n_parity"]]}, {"training": "fast"}, {"population": "four"}, {"population": [{"members": 3}]},
-    {"population": {"vary": 3}}, {"task": {"n_max": 3}}, {"task": {"kind": "n_parity", "dt": []}}, {"cell": {}},
-    {"population": {"vary": {"training.optimizer.learning_rate": [10**400]}}}, {"cell": "none"},
-    {"population": {"vary": {"training.optimizer.learning_rate": ["x"]}}}], ids=str)
+@pytest.mark.parametrize(
+    "section",
+    [
+        {},
+        {"analysis": [3]},
+        {"analysis": ["connectivity"]},
+        {"analysis": [{"kind": ["connectivity"]}]},
+        {"task": 5},
+        {"task": [["kind", "n_parity"]]},
+        {"training": "fast"},
+        {"population": "four"},
+        {"population": [{"members": 3}]},
+        {"population": {"vary": 3}},
+        {"task": {"n_max": 3}},
+        {"task": {"kind": "n_parity", "dt": []}},
+        {"cell": {}},
+        {"population": {"vary": {"training.optimizer.learning_rate": [10**400]}}},
+        {"cell": "none"},
+        {"population": {"vary": {"training.optimizer.learning_rate": ["x"]}}},
+    ],
+    ids=str,
+)
 def test_wrong_sections(section):
     read(VALID | section)
 
 
-@pytest.mark.parametrize(("option", "value"), [
-    ("penalties", [{"strength": 0.1}]), ("penalties", [{}]), ("optimizer", {"learning_rate": 0.1}), ("monitors", [{}]),
-    ("optimizer", {"learning_rate": {"peak": 0.1}})])
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("penalties", [{"strength": 0.1}]),
+        ("penalties", [{}]),
+        ("optimizer", {"learning_rate": 0.1}),
+        ("monitors", [{}]),
+        ("optimizer", {"learning_rate": {"peak": 0.1}}),
+    ],
+)
 def test_an_entry_needs_its_kind(option, value):
     """The contract itself is no entry: it could be built, and would fail in the middle of training."""
     with pytest.raises(ConfigurationError, match="'kind' is missing"):
@@ -386,15 +507,32 @@ def test_random_experiments(data):
 
 
 @settings(few, max_examples=150)
-@given(text=st.one_of(st.text(max_size=20), st.tuples(st.sampled_from(list(map(".".join, (
-    map(str, path) for path in places(VALID))))), st.text(max_size=10)).map("=".join)))
+@given(
+    text=st.one_of(
+        st.text(max_size=20),
+        st.tuples(
+            st.sampled_from(list(map(".".join, (map(str, path) for path in places(VALID))))), st.text(max_size=10)
+        ).map("=".join),
+    )
+)
 def test_overrides_of_anything(text):
     check_override(text)
 
 
-@pytest.mark.parametrize("text", [*(f"task.n_max={value}" for value in NASTY.values()), "analysis.kind=3",
-                                  "training.penalties.0.strength=3", "task=n_dms", "task", "", "=", "..=."],
-                         ids=lambda text: text[:20])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(f"task.n_max={value}" for value in NASTY.values()),
+        "analysis.kind=3",
+        "training.penalties.0.strength=3",
+        "task=n_dms",
+        "task",
+        "",
+        "=",
+        "..=.",
+    ],
+    ids=lambda text: text[:20],
+)
 def test_nasty_overrides(text):
     check_override(text)
 
@@ -420,6 +558,7 @@ def test_override_takes_one_value_only():
 
 
 # --- no pickle --------------------------------------------------------------------------------------------------
+
 
 def test_no_pickle():
     forbidden = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}

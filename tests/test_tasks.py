@@ -191,25 +191,44 @@ def test_dt_is_drawn_for_each_batch():
     np.testing.assert_array_equal(drawn.extra["steps"], steps[index])
     np.testing.assert_array_equal(drawn.length, np.asarray(drawn.extra["n_bits"]) * steps[index])
     assert task.capacity == 16 * 16
-    bits_by_dt = stats.chi2_contingency([np.bincount(np.asarray(drawn.extra["n_bits"])[index == i], minlength=13)[5:]
-                                         for i in range(4)])
+    bits_by_dt = stats.chi2_contingency(
+        [np.bincount(np.asarray(drawn.extra["n_bits"])[index == i], minlength=13)[5:] for i in range(4)]
+    )
     assert bits_by_dt.pvalue > 1e-3, "length and dt are independent"
     assert draw_many(pr.tasks.NParity(n_max=4), [1], 3).dt is None
 
 
 # --- no silent arguments --------------------------------------------------------------------------------------------
 
-OTHER = {"n_min": 3, "n_max": 6, "bit_probability": 0.9, "bit_duration": 2, "dt": (0.5,), "extra_bits": 4,
-         "length_factor": 3}
+OTHER = {
+    "n_min": 3,
+    "n_max": 6,
+    "bit_probability": 0.9,
+    "bit_duration": 2,
+    "dt": (0.5,),
+    "extra_bits": 4,
+    "length_factor": 3,
+}
 
 
 def everything_a_task_does(task):
     """All that a member's training could notice."""
     heads = range(task.n_heads)
     drawn = [batch_of(task, heads, 4, seed) for seed in range(12)]
-    return [task.n_inputs, task.n_outputs, task.capacity,
-            [[int(s.length), None if s.dt is None else float(s.dt), np.asarray(t.inputs).tolist(),
-              np.asarray(t.targets).tolist()] for s, t in drawn]]
+    return [
+        task.n_inputs,
+        task.n_outputs,
+        task.capacity,
+        [
+            [
+                int(s.length),
+                None if s.dt is None else float(s.dt),
+                np.asarray(t.inputs).tolist(),
+                np.asarray(t.targets).tolist(),
+            ]
+            for s, t in drawn
+        ],
+    ]
 
 
 @pytest.mark.parametrize("make", MEMORY_TASKS)
@@ -341,8 +360,12 @@ def test_class_loss_and_score_against_scipy(one_hot):
     classes = np.random.default_rng(3).integers(0, 4, (10, 6))
     classes[0, 0] = 3
     weights = np.random.default_rng(1).uniform(size=(10, 6)).astype(np.float32)
-    task = pr.tasks.Arrays.of(inputs, np.eye(4)[classes] if one_hot else classes, weights,
-                              **({"loss_kind": "cross_entropy"} if one_hot else {}))
+    task = pr.tasks.Arrays.of(
+        inputs,
+        np.eye(4)[classes] if one_hot else classes,
+        weights,
+        **({"loss_kind": "cross_entropy"} if one_hot else {}),
+    )
     assert task.is_classes
     assert task.n_outputs == 4
     outputs = np.random.default_rng(2).normal(size=(6, 4)).astype(np.float32)
@@ -370,8 +393,10 @@ def test_arrays_from_a_file(name, tmp_path):
     assert not task.keeps_arrays
     assert pr.tasks.Arrays.of(inputs, targets).keeps_arrays
     assert set(task.arrays()) == {"inputs", "targets"}
-    np.testing.assert_array_equal(drawn_from(task, "evaluate", 50)[1].inputs,
-                                  drawn_from(pr.tasks.Arrays.of(inputs, targets, held_out=2), "evaluate", 50)[1].inputs)
+    np.testing.assert_array_equal(
+        drawn_from(task, "evaluate", 50)[1].inputs,
+        drawn_from(pr.tasks.Arrays.of(inputs, targets, held_out=2), "evaluate", 50)[1].inputs,
+    )
     assert not task.is_classes
     classes = np.random.default_rng(0).integers(0, 3, (10, 6))
     assert pr.tasks.Arrays(path=write(tmp_path / ("c" + name), inputs=inputs, targets=classes)).is_classes
@@ -398,8 +423,10 @@ def test_every_option_of_arrays_changes_something(tmp_path):
     pairs = {
         "held_out": (of(inputs, targets), of(inputs, targets, held_out=4)),
         "digest": (of(inputs, targets), of(inputs + 1, targets)),
-        "path": (of(inputs, targets),
-                 pr.tasks.Arrays(path=write(tmp_path / "a.npz", inputs=inputs * 2, targets=targets))),
+        "path": (
+            of(inputs, targets),
+            pr.tasks.Arrays(path=write(tmp_path / "a.npz", inputs=inputs * 2, targets=targets)),
+        ),
         "loss_kind": (of(inputs, np.eye(3)[classes]), of(inputs, np.eye(3)[classes], loss_kind="cross_entropy")),
     }
     for field, (one, two) in pairs.items():

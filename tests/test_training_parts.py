@@ -57,8 +57,10 @@ def test_heads_of_every_stage():
 
 
 def test_only_single_head_shares_a_readout():
-    shared = {n: catalogue.find("curricula", n).shared_readout for n in
-              ("all_heads", "multi_head", "none", "single_head", "sliding_window")}
+    shared = {
+        n: catalogue.find("curricula", n).shared_readout
+        for n in ("all_heads", "multi_head", "none", "single_head", "sliding_window")
+    }
     assert [n for n, yes in shared.items() if yes] == ["single_head"]
     assert C.SingleHead().stage(TASK, C.SingleHead().init(TASK)).shared
 
@@ -82,14 +84,17 @@ def scores(**by_head):
     return {"accuracy": jnp.asarray(found)}
 
 
-@pytest.mark.parametrize(("values", "passes"), [
-    ((0.95, 0.95, 0.95), True),
-    ((1.0, 1.0, 0.85), False),  # the mean alone
-    ((0.80, 0.80, 0.99), False),  # the newest alone
-    ((0.85, 0.95, 0.95), True),  # an older head may lag behind while the mean holds
-    ((0.9, 0.9, 0.9), False),  # equal is not above
-    ((0.0, 0.0, 0.0), False),
-])
+@pytest.mark.parametrize(
+    ("values", "passes"),
+    [
+        ((0.95, 0.95, 0.95), True),
+        ((1.0, 1.0, 0.85), False),  # the mean alone
+        ((0.80, 0.80, 0.99), False),  # the newest alone
+        ((0.85, 0.95, 0.95), True),  # an older head may lag behind while the mean holds
+        ((0.9, 0.9, 0.9), False),  # equal is not above
+        ((0.0, 0.0, 0.0), False),
+    ],
+)
 def test_a_stage_is_passed_by_the_mean_and_the_newest_head(values, passes):
     curriculum = C.MultiHead(threshold=0.9)
     at = pr.Progress(jnp.asarray(2), jnp.asarray(False))
@@ -98,8 +103,11 @@ def test_a_stage_is_passed_by_the_mean_and_the_newest_head(values, passes):
     assert passes == (np.mean(values) > 0.9 + 1e-6 and values[-1] > 0.9 + 1e-6)
 
 
-@pytest.mark.parametrize("curriculum", [C.SingleHead(), C.MultiHead(), C.SlidingWindow(window=3), C.None_(),
-                                        C.AllHeads()], ids=lambda c: c.name())
+@pytest.mark.parametrize(
+    "curriculum",
+    [C.SingleHead(), C.MultiHead(), C.SlidingWindow(window=3), C.None_(), C.AllHeads()],
+    ids=lambda c: c.name(),
+)
 def test_a_course_from_start_to_finish(curriculum):
     good, bad = scores(**{f"h{i}": 0.99 for i in range(7)}), scores(**{f"h{i}": 0.97 for i in range(7)})
     n, at = curriculum.n_stages(TASK), curriculum.init(TASK)
@@ -122,8 +130,11 @@ def matrix(seed=0, shape=(4, 4)):
 
 def test_weight_penalties_against_numpy():
     p = {"W": jnp.asarray(matrix(), jnp.float32), "W_in": jnp.asarray(matrix(1, (4, 2)), jnp.float32)}
-    norms = {"l1": lambda a: np.abs(a).sum(), "l2": lambda a: (a**2).sum(),
-             "nuclear_norm": lambda a: np.linalg.norm(a, "nuc")}
+    norms = {
+        "l1": lambda a: np.abs(a).sum(),
+        "l2": lambda a: (a**2).sum(),
+        "nuclear_norm": lambda a: np.linalg.norm(a, "nuc"),
+    }
     for name, norm in norms.items():
         cls = catalogue.find("penalties", name)
         np.testing.assert_allclose(cls().on_weights(p), norm(matrix()), rtol=1e-5)
@@ -141,6 +152,7 @@ def repeated():
 @pytest.mark.parametrize("case", range(4))
 def test_nuclear_norm_gradient_against_finite_differences(case):
     from poprnn.training.penalties.nuclear_norm import NuclearNorm
+
     W, eps = repeated()[case], 1e-6
     with backend.precision(64):
         gradient = np.asarray(jax.grad(NuclearNorm().on_array)(jnp.asarray(W)))
@@ -153,6 +165,7 @@ def test_nuclear_norm_gradient_against_finite_differences(case):
 
 def test_nuclear_norm_gradient_is_finite_where_there_is_none():
     from poprnn.training.penalties.nuclear_norm import NuclearNorm
+
     assert np.isfinite(jax.grad(NuclearNorm().on_array)(jnp.zeros((3, 3)))).all()
     u, v = matrix(5)[0], matrix(6)[0]
     gradient = jax.grad(NuclearNorm().on_array)(jnp.asarray(np.outer(u, v), jnp.float32))
@@ -164,8 +177,10 @@ def test_penalties_enter_the_loss():
     cell = pr.cells.VanillaRNN(n_units=5)
 
     def loss(**penalties):
-        made = tuple({"kind": k, "strength": s} | ({"power": 1} if s == 0.5 and k == "activity" else {})
-                     for k, s in penalties.items())
+        made = tuple(
+            {"kind": k, "strength": s} | ({"power": 1} if s == 0.5 and k == "activity" else {})
+            for k, s in penalties.items()
+        )
         setup = pr.Setup(task=pr.tasks.NParity(n_max=4), cell=cell, training=pr.Training(batch=6, penalties=made))
         program = Program(setup)
         parameters = cell.init(1, 6, key=jax.random.key(0))
@@ -195,8 +210,12 @@ def test_penalties_enter_the_loss():
 
 def test_a_penalty_on_an_array_that_is_not_there_is_refused():
     with pytest.raises(pr.ConfigurationError, match="no array 'V'"):
-        pr.fit(pr.tasks.NParity(n_max=3), pr.cells.VanillaRNN(n_units=4),
-               penalties=({"kind": "l2", "arrays": ["V"]},), **TINY)
+        pr.fit(
+            pr.tasks.NParity(n_max=3),
+            pr.cells.VanillaRNN(n_units=4),
+            penalties=({"kind": "l2", "arrays": ["V"]},),
+            **TINY,
+        )
 
 
 # --- monitors -------------------------------------------------------------------------------------------------------
@@ -206,8 +225,15 @@ def ends(monitor, losses, finished=False):
     """The evaluation (from 0) at which a monitor ends a member, or ``None``."""
     state = monitor.init()
     for i, loss in enumerate(losses):
-        seen = Observation(i + 1, False, jnp.asarray(loss, jnp.float32), {}, pr.Parameters({}, {}),
-                           jnp.asarray(finished), jnp.asarray(False))
+        seen = Observation(
+            i + 1,
+            False,
+            jnp.asarray(loss, jnp.float32),
+            {},
+            pr.Parameters({}, {}),
+            jnp.asarray(finished),
+            jnp.asarray(False),
+        )
         state, end = monitor.update(state, seen)
         if bool(end):
             return i
@@ -238,8 +264,9 @@ def test_early_stopping_counts_a_slow_but_steady_fall():
 
 
 def test_diverged_and_budget_spent():
-    seen = Observation(1, jnp.asarray(False), jnp.asarray(1.0), {}, pr.Parameters({}, {}), jnp.asarray(False),
-                       jnp.asarray(False))
+    seen = Observation(
+        1, jnp.asarray(False), jnp.asarray(1.0), {}, pr.Parameters({}, {}), jnp.asarray(False), jnp.asarray(False)
+    )
     for monitor, field in ((pr.monitors.Diverged(), "diverged"), (pr.monitors.BudgetSpent(), "last_epoch")):
         assert not bool(monitor.update((), seen)[1])
         assert bool(monitor.update((), seen._replace(**{field: jnp.asarray(True)}))[1])
@@ -259,14 +286,20 @@ def test_schedules_against_their_formulas():
 
     cases = [
         (S.Cosine(peak=0.1, decay_steps=40), [cosine(t, 0.1, 40, 0, 0) for t in steps]),
-        (S.Cosine(peak=0.1, decay_steps=40, warmup_steps=8, end_fraction=0.2),
-         [cosine(t, 0.1, 40, 8, 0.2) for t in steps]),
-        (S.Cosine(peak=0.1, decay_steps=15, warmup_steps=3, n_cycles=4),
-         [cosine(t % 15, 0.1, 15, 3, 0) for t in steps]),
+        (
+            S.Cosine(peak=0.1, decay_steps=40, warmup_steps=8, end_fraction=0.2),
+            [cosine(t, 0.1, 40, 8, 0.2) for t in steps],
+        ),
+        (
+            S.Cosine(peak=0.1, decay_steps=15, warmup_steps=3, n_cycles=4),
+            [cosine(t % 15, 0.1, 15, 3, 0) for t in steps],
+        ),
         (S.Exponential(start=0.3, factor=0.5, every=7), 0.3 * 0.5 ** (steps / 7)),
         (S.Exponential(start=0.3, factor=0.5, every=7, staircase=True), 0.3 * 0.5 ** (steps // 7)),
-        (S.Piecewise(values=(0.3, 0.2, 0.1), boundaries=(10, 25)),
-         np.where(steps < 10, 0.3, np.where(steps < 25, 0.2, 0.1))),
+        (
+            S.Piecewise(values=(0.3, 0.2, 0.1), boundaries=(10, 25)),
+            np.where(steps < 10, 0.3, np.where(steps < 25, 0.2, 0.1)),
+        ),
     ]
     for schedule, wanted in cases:
         found = np.asarray(jax.vmap(schedule.build())(jnp.asarray(steps)))
@@ -290,14 +323,22 @@ def descend(optimizer, n=3, start=(3.0, -2.0, 0.5)):
 PAIRS = {
     "sgd": (OPT.Sgd(learning_rate=0.05, momentum=0.3, nesterov=True), optax.sgd(0.05, momentum=0.3, nesterov=True)),
     "adam": (OPT.Adam(learning_rate=0.05, b1=0.8, b2=0.95, eps=1e-3), optax.adam(0.05, b1=0.8, b2=0.95, eps=1e-3)),
-    "adamw": (OPT.AdamW(learning_rate=0.05, b1=0.8, b2=0.95, eps=1e-3, weight_decay=0.1),
-              optax.adamw(0.05, b1=0.8, b2=0.95, eps=1e-3, weight_decay=0.1)),
-    "adagrad": (OPT.Adagrad(learning_rate=0.05, initial_accumulator=0.3, eps=1e-3),
-                optax.adagrad(0.05, initial_accumulator_value=0.3, eps=1e-3)),
-    "lion": (OPT.Lion(learning_rate=0.05, b1=0.8, b2=0.9, weight_decay=0.1),
-             optax.lion(0.05, b1=0.8, b2=0.9, weight_decay=0.1)),
-    "rmsprop": (OPT.RMSProp(learning_rate=0.05, decay=0.8, eps=1e-3, momentum=0.2),
-                optax.rmsprop(0.05, decay=0.8, eps=1e-3, momentum=0.2)),
+    "adamw": (
+        OPT.AdamW(learning_rate=0.05, b1=0.8, b2=0.95, eps=1e-3, weight_decay=0.1),
+        optax.adamw(0.05, b1=0.8, b2=0.95, eps=1e-3, weight_decay=0.1),
+    ),
+    "adagrad": (
+        OPT.Adagrad(learning_rate=0.05, initial_accumulator=0.3, eps=1e-3),
+        optax.adagrad(0.05, initial_accumulator_value=0.3, eps=1e-3),
+    ),
+    "lion": (
+        OPT.Lion(learning_rate=0.05, b1=0.8, b2=0.9, weight_decay=0.1),
+        optax.lion(0.05, b1=0.8, b2=0.9, weight_decay=0.1),
+    ),
+    "rmsprop": (
+        OPT.RMSProp(learning_rate=0.05, decay=0.8, eps=1e-3, momentum=0.2),
+        optax.rmsprop(0.05, decay=0.8, eps=1e-3, momentum=0.2),
+    ),
 }
 
 
@@ -333,8 +374,9 @@ def test_sgd_and_clipping_against_numpy():
     np.testing.assert_allclose(step(clip_norm=2e3), -0.1 * g, rtol=1e-5)
     np.testing.assert_allclose(step(clip_value=10.0), -0.1 * g.clip(-10, 10), rtol=1e-5)
     clipped = g.clip(-10, 10)
-    np.testing.assert_allclose(step(clip_value=10.0, clip_norm=2.0), -0.1 * clipped * 2 / np.linalg.norm(clipped),
-                               rtol=1e-5)
+    np.testing.assert_allclose(
+        step(clip_value=10.0, clip_norm=2.0), -0.1 * clipped * 2 / np.linalg.norm(clipped), rtol=1e-5
+    )
     np.testing.assert_allclose(step(momentum=0.3, nesterov=True), -0.1 * 1.3 * g, rtol=1e-5)
 
 
@@ -364,8 +406,9 @@ def test_objectives_against_numpy_on_weights():
     assert float(pr.objectives.TaskLoss().loss(task, outputs, trial, Setting(4))) == float(mse)
     for name in ("mean_squared_error", "cross_entropy"):
         with pytest.raises(pr.ConfigurationError, match=f"objective '{name}' needs"):
-            catalogue.find("objectives", name)().loss(TASK, jnp.zeros(14), Trial(None, jnp.zeros(7, int), jnp.ones(7)),
-                                                      Setting(4))
+            catalogue.find("objectives", name)().loss(
+                TASK, jnp.zeros(14), Trial(None, jnp.zeros(7, int), jnp.ones(7)), Setting(4)
+            )
 
 
 # --- settings -------------------------------------------------------------------------------------------------------
@@ -373,8 +416,12 @@ def test_objectives_against_numpy_on_weights():
 
 def setup_of(**population):
     penalties = (pr.penalties.L2(strength=0.1), pr.penalties.L1(strength=0.2))
-    return pr.Setup(population=pr.Population(**population), task=TASK, cell=pr.cells.VanillaRNN(n_units=4),
-                    training=pr.Training(penalties=penalties))
+    return pr.Setup(
+        population=pr.Population(**population),
+        task=TASK,
+        cell=pr.cells.VanillaRNN(n_units=4),
+        training=pr.Training(penalties=penalties),
+    )
 
 
 def test_varied_values_are_cycled():
@@ -388,8 +435,12 @@ def test_varied_values_are_cycled():
 
 
 def test_what_cannot_be_varied():
-    for vary, words in [({"cell.n_units": (3, 4)}, "cannot differ"), ({"cell.nois": (0.1,)}, "did you mean"),
-                        ({"cell.noise": ()}, "no values"), ({"cell.noise": (0.1, -1.0)}, "noise")]:
+    for vary, words in [
+        ({"cell.n_units": (3, 4)}, "cannot differ"),
+        ({"cell.nois": (0.1,)}, "did you mean"),
+        ({"cell.noise": ()}, "no values"),
+        ({"cell.noise": (0.1, -1.0)}, "noise"),
+    ]:
         with pytest.raises(pr.ConfigurationError, match=words):
             setup_of(vary=vary)
 
@@ -405,8 +456,11 @@ def test_replace_changes_one_option_and_checks_it():
     assert (new.cell.n_units, setup.cell.n_units) == (9, 4)
     assert new == dataclasses.replace(setup, cell=pr.cells.VanillaRNN(n_units=9))
     assert setup.replace("training.optimizer", OPT.Sgd()).training.optimizer == OPT.Sgd()
-    for path, value, words in [("cell.n_units", -1, "n_units"), ("cell.n_unit", 3, "did you mean 'n_units'"),
-                               ("sell.n_units", 3, "did you mean 'cell'")]:
+    for path, value, words in [
+        ("cell.n_units", -1, "n_units"),
+        ("cell.n_unit", 3, "did you mean 'n_units'"),
+        ("sell.n_units", 3, "did you mean 'cell'"),
+    ]:
         with pytest.raises(pr.ConfigurationError, match=words):
             setup.replace(path, value)
 
@@ -423,8 +477,14 @@ def test_replace_reaches_the_population_and_the_penalties():
 
 # --- fits -----------------------------------------------------------------------------------------------------------
 
-EASY = {"curriculum": C.MultiHead(threshold=0.0), "trainable": ["readout"], "members": 2, "steps_per_epoch": 2,
-            "evaluation_batches": 1, "batch": 32}
+EASY = {
+    "curriculum": C.MultiHead(threshold=0.0),
+    "trainable": ["readout"],
+    "members": 2,
+    "steps_per_epoch": 2,
+    "evaluation_batches": 1,
+    "batch": 32,
+}
 
 
 @pytest.fixture(scope="session")
@@ -460,8 +520,9 @@ def test_continuing_keeps_the_stage(easy):
 
 def test_snapshots(easy):
     assert set(easy.snapshots) == {"stage_000"}
-    np.testing.assert_array_equal(easy.snapshots["stage_000"].parameters.trainable["W_out"],
-                                  easy.parameters.trainable["W_out"])
+    np.testing.assert_array_equal(
+        easy.snapshots["stage_000"].parameters.trainable["W_out"], easy.parameters.trainable["W_out"]
+    )
     options = dict(task=easy.task, cell=easy.cell, epochs=3, **EASY)
     assert pr.fit(snapshots="none", **options).snapshots == {}
     by_epoch = pr.fit(snapshots=2, **options)
@@ -470,8 +531,10 @@ def test_snapshots(easy):
     assert (by_epoch.at("epoch_00002").parameters.trainable["W_out"] != by_epoch.parameters.trainable["W_out"]).any()
     stages = pr.fit(snapshots="stages", **options).snapshots
     assert {n: s.epoch.tolist() for n, s in stages.items()} == {f"stage_00{i}": [i + 1, i + 1] for i in range(3)}
-    np.testing.assert_array_equal(stages["stage_001"].parameters.trainable["W_out"],
-                                  by_epoch.snapshots["epoch_00002"].parameters.trainable["W_out"])
+    np.testing.assert_array_equal(
+        stages["stage_001"].parameters.trainable["W_out"],
+        by_epoch.snapshots["epoch_00002"].parameters.trainable["W_out"],
+    )
 
 
 def test_more_heads_keep_the_old_rows(easy):

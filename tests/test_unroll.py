@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import toys
 from jax import lax
 
 import poprnn as pr
+import toys
 from poprnn.cells.contract import Context
 from poprnn.core import backend, mapping
 from poprnn.training import unroll as unrolling
@@ -43,6 +43,7 @@ def system(name, length, dtype=jnp.float64):
 
 def by_hand(dynamics, prepared, carry, sequence, length):
     """The same in the plainest way: one scan over all steps, everything kept by automatic differentiation."""
+
     def all_trials(carry, given):
         t, inputs = given
 
@@ -77,8 +78,14 @@ def both(name, plan, dtype=jnp.float64):
         prepared = dynamics.cell.prepare(parameters._replace(trainable=trainable), context)
         start = jax.tree.map(lambda a, b: b if a is None else a, carry_floats, carry, is_leaf=lambda a: a is None)
         _, emitted, _ = unrolling.unroll(
-            dynamics, prepared, start, sequence._replace(length=length), emit=dynamics.output, plan_=plan,
-            accumulate=lambda q, c: jnp.sum(dynamics.cell.activity(c.state) ** 2))
+            dynamics,
+            prepared,
+            start,
+            sequence._replace(length=length),
+            emit=dynamics.output,
+            plan_=plan,
+            accumulate=lambda q, c: jnp.sum(dynamics.cell.activity(c.state) ** 2),
+        )
         return scalar_of(emitted.outputs, emitted.sums)
 
     def slow(trainable, carry_floats, length):
@@ -91,8 +98,9 @@ def both(name, plan, dtype=jnp.float64):
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
-@pytest.mark.parametrize("plan", [unrolling.Plan(4, 3, 3, True), unrolling.Plan(2, 6, 2, False)],
-                         ids=["blocks", "segments"])
+@pytest.mark.parametrize(
+    "plan", [unrolling.Plan(4, 3, 3, True), unrolling.Plan(2, 6, 2, False)], ids=["blocks", "segments"]
+)
 def test_values_and_gradients_equal_the_plain_recurrence(name, plan):
     with backend.precision(64):
         fast, slow, *at = both(name, plan)
@@ -122,8 +130,9 @@ def test_nothing_beyond_the_length_matters():
     poisoned = sequence._replace(inputs=sequence.inputs.at[6:].set(jnp.nan))
 
     def loss(prepared, sequence):
-        _, emitted, _ = unrolling.unroll(dynamics, prepared, carry, sequence, emit=dynamics.output,
-                                         plan_=unrolling.Plan(4, 3, 3, True))
+        _, emitted, _ = unrolling.unroll(
+            dynamics, prepared, carry, sequence, emit=dynamics.output, plan_=unrolling.Plan(4, 3, 3, True)
+        )
         return jnp.sum(emitted.outputs**2), emitted.outputs
 
     (a, outputs), clean = jax.value_and_grad(loss, has_aux=True)(prepared, sequence)
@@ -138,9 +147,16 @@ def test_lengths_and_stages_do_not_compile_again():
     """One compilation serves all lengths, stages and numbers of active members."""
     from poprnn.training.fit import make_trainer
 
-    trainer = make_trainer(pr.tasks.NParity(n_max=5), pr.cells.LeakyRNN(n_units=6), members=3, batch=16,
-                           steps_per_epoch=3, epochs=4, evaluation_batches=2,
-                           curriculum={"kind": "multi_head", "threshold": 0.0})  # passes a stage at every evaluation
+    trainer = make_trainer(
+        pr.tasks.NParity(n_max=5),
+        pr.cells.LeakyRNN(n_units=6),
+        members=3,
+        batch=16,
+        steps_per_epoch=3,
+        epochs=4,
+        evaluation_batches=2,
+        curriculum={"kind": "multi_head", "threshold": 0.0},
+    )  # passes a stage at every evaluation
     lengths = []
     for update in trainer.updates():
         lengths.append(int(np.asarray(trainer.state.n_time_steps)[0]))
@@ -156,9 +172,16 @@ def test_vmapped_members_with_different_lengths_agree_with_mapped_ones():
     """The accelerators' way (members vmapped, one loop for all lengths) gives the CPU's numbers to rounding."""
     from poprnn.training.fit import make_trainer
 
-    trainer = make_trainer(pr.tasks.NParity(n_max=5), pr.cells.LeakyRNN(n_units=6, noise=0.1), members=3, batch=4,
-                           steps_per_epoch=4, epochs=1, evaluation_batches=1,
-                           penalties=({"kind": "activity", "strength": 0.1},))
+    trainer = make_trainer(
+        pr.tasks.NParity(n_max=5),
+        pr.cells.LeakyRNN(n_units=6, noise=0.1),
+        members=3,
+        batch=4,
+        steps_per_epoch=4,
+        epochs=1,
+        evaluation_batches=1,
+        penalties=({"kind": "activity", "strength": 0.1},),
+    )
     program = trainer.program
     with backend.precision(32):
         shared = trainer.shared._replace(n_steps=jnp.int32(4))
@@ -168,7 +191,9 @@ def test_vmapped_members_with_different_lengths_agree_with_mapped_ones():
     assert len(set(np.asarray(a.n_time_steps).tolist())) > 1
     for name, x in a.parameters.trainable.items():
         np.testing.assert_allclose(x, b.parameters.trainable[name], rtol=2e-4, atol=2e-6, err_msg=name)
-        np.testing.assert_allclose(x[np.array([0, 2])], c.parameters.trainable[name][np.array([0, 2])], rtol=2e-4, atol=2e-6)
+        np.testing.assert_allclose(
+            x[np.array([0, 2])], c.parameters.trainable[name][np.array([0, 2])], rtol=2e-4, atol=2e-6
+        )
         np.testing.assert_array_equal(c.parameters.trainable[name][1], trainer.state.parameters.trainable[name][1])
 
 
@@ -182,7 +207,8 @@ def test_scan_reference_has_no_cheaper_meaning():
         def step(h, x):
             t, x = x
             noise = jax.vmap(lambda k: jax.random.normal(jax.random.fold_in(jax.random.fold_in(k, t), 0), (5,)))(
-                sequence.keys)
+                sequence.keys
+            )
             a = x @ prepared["W_in"].T + prepared["bias"] + 0.1 * noise + h @ prepared["W"].T
             z = (1 - prepared["alpha"]) * h + prepared["alpha"] * a
             h = jnp.where(z > 0, z, 0.1 * z)

@@ -16,8 +16,11 @@ class EchoChamber(pr.Task):
 
     def sample(self, setting, arrays, *, key):
         time = jnp.arange(self.capacity)
-        return pr.Trial(jnp.zeros((self.capacity, 2)), (time % 2 == 0)[:, None].astype(jnp.float32),
-                        condition=jax.random.randint(key, (), 0, 2))
+        return pr.Trial(
+            jnp.zeros((self.capacity, 2)),
+            (time % 2 == 0)[:, None].astype(jnp.float32),
+            condition=jax.random.randint(key, (), 0, 2),
+        )
 
     def begin(self, trial, *, key):
         return {"n_right": jnp.asarray(0), "rule": trial.condition}
@@ -36,9 +39,14 @@ class Dice(pr.Cell):
 
     def init(self, n_inputs, n_outputs, *, key):
         a, b, c = jax.random.split(key, 3)
-        return pr.Parameters({"W": jax.random.normal(a, (self.n_units, self.n_units)) / 3,
-                              "W_in": jax.random.normal(b, (self.n_units, n_inputs)),
-                              "W_out": jax.random.normal(c, (n_outputs, self.n_units)) / 3}, {})
+        return pr.Parameters(
+            {
+                "W": jax.random.normal(a, (self.n_units, self.n_units)) / 3,
+                "W_in": jax.random.normal(b, (self.n_units, n_inputs)),
+                "W_out": jax.random.normal(c, (n_outputs, self.n_units)) / 3,
+            },
+            {},
+        )
 
     def initial_state(self, prepared, *, key):
         return {"rate": jnp.zeros(self.n_units), "trace": jnp.zeros(self.n_units), "count": jnp.asarray(0)}
@@ -62,9 +70,13 @@ class Antisymmetric(pr.Cell):
 
     def init(self, n_inputs, n_outputs, *, key):
         a, b, c = jax.random.split(key, 3)
-        return pr.Parameters({"B": jax.random.normal(a, (self.n_units, self.n_units)) / 3,
-                              "W_out": jax.random.normal(c, (n_outputs, self.n_units)) / 3},
-                             {"W_in": jax.random.normal(b, (self.n_units, n_inputs))})
+        return pr.Parameters(
+            {
+                "B": jax.random.normal(a, (self.n_units, self.n_units)) / 3,
+                "W_out": jax.random.normal(c, (n_outputs, self.n_units)) / 3,
+            },
+            {"W_in": jax.random.normal(b, (self.n_units, n_inputs))},
+        )
 
     def prepare(self, parameters, context):
         p = super().prepare(parameters, context)
@@ -97,7 +109,7 @@ class Skip(pr.Method):
         new = cell.update(prepared, state, drive, key=key, context=context)
         skips = (context.time + 1) % self.theta == 0
         mixed = mix(new, memory, context.schedule["beta"])
-        pick = lambda a, b: jax.tree.map(lambda x, y: jnp.where(skips, x, y), a, b)  # noqa: E731
+        pick = lambda a, b: jax.tree.map(lambda x, y: jnp.where(skips, x, y), a, b)
         return pick(mixed, new), pick(mixed, memory)
 
 

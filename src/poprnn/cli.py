@@ -10,8 +10,13 @@ import typer
 from poprnn.core import catalogue
 from poprnn.core.errors import ConfigurationError, PoprnnError, nearest
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
-                  help="Train populations of recurrent networks on tasks, constrain them, take them apart, compare them.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Train populations of recurrent networks on tasks, constrain them, take them apart, compare them.",
+)
 
 # typer does not export the base of its usage errors, and from which package it comes depends on its version
 _UsageError: Any = typer.BadParameter.__mro__[1]
@@ -56,11 +61,15 @@ def _print_json(value: Any) -> None:
 
 
 @app.command()
-def run(file: Annotated[Path, typer.Argument(help="Experiment file (TOML).")],
-        set_: Annotated[list[str] | None, typer.Option("--set", help="Override an option: training.epochs=5.")] = None,
-        out: Out = None, plugin: Plugin = None, json_: Annotated[bool, typer.Option("--json")] = False,
-        debug: Annotated[bool, typer.Option(help="Step by step, without compilation.")] = False,
-        progress: Watching = None) -> None:
+def run(
+    file: Annotated[Path, typer.Argument(help="Experiment file (TOML).")],
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Override an option: training.epochs=5.")] = None,
+    out: Out = None,
+    plugin: Plugin = None,
+    json_: Annotated[bool, typer.Option("--json")] = False,
+    debug: Annotated[bool, typer.Option(help="Step by step, without compilation.")] = False,
+    progress: Watching = None,
+) -> None:
     """Train the population an experiment file describes, and put its questions to it."""
     _plugins(plugin)
     from poprnn import experiment
@@ -74,8 +83,12 @@ def run(file: Annotated[Path, typer.Argument(help="Experiment file (TOML).")],
 
 
 @app.command()
-def resume(folder: Folder, plugin: Plugin = None, json_: Annotated[bool, typer.Option("--json")] = False,
-           progress: Watching = None) -> None:
+def resume(
+    folder: Folder,
+    plugin: Plugin = None,
+    json_: Annotated[bool, typer.Option("--json")] = False,
+    progress: Watching = None,
+) -> None:
     """Go on with an interrupted run from its newest checkpoint, bit for bit."""
     _plugins(plugin)
     import warnings
@@ -103,8 +116,14 @@ def _free_folder(path: Path) -> Path:
 
 def _say_done(result: Any, as_json: bool) -> None:
     if as_json:
-        _print_json({"folder": result.path, "outcome": result.outcome, "stages_passed": result.stages_passed(),
-                     "manifest": result.manifest})
+        _print_json(
+            {
+                "folder": result.path,
+                "outcome": result.outcome,
+                "stages_passed": result.stages_passed(),
+                "manifest": result.manifest,
+            }
+        )
         return
     counts = {word: result.outcome.count(word) for word in dict.fromkeys(result.outcome)}
     print(f"{result.path}: " + ", ".join(f"{n} {word}" for word, n in counts.items()))
@@ -113,10 +132,14 @@ def _say_done(result: Any, as_json: bool) -> None:
 
 
 @app.command()
-def reproduce(recipe: Annotated[str, typer.Argument(help="Name of a recipe (poprnn list recipes).")],
-              scale: Annotated[str, typer.Option(help="smoke, demo, laptop or paper.")] = "laptop",
-              out: Out = None, dry_run: Annotated[bool, typer.Option("--dry-run", help="Only estimate.")] = False,
-              json_: Annotated[bool, typer.Option("--json")] = False, progress: Watching = None) -> None:
+def reproduce(
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe (poprnn list recipes).")],
+    scale: Annotated[str, typer.Option(help="smoke, demo, laptop or paper.")] = "laptop",
+    out: Out = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only estimate.")] = False,
+    json_: Annotated[bool, typer.Option("--json")] = False,
+    progress: Watching = None,
+) -> None:
     """Train and judge a published result; a second call goes on where the first one stopped."""
     about = catalogue.find("recipes", recipe)
     from poprnn._progress import Watcher
@@ -138,16 +161,22 @@ def reproduce(recipe: Annotated[str, typer.Argument(help="Name of a recipe (popr
         return
     for claim in outcome["claims"]:
         verdict = {True: "passed", False: "FAILED", None: "not judged"}[claim["passed"]]
-        print(f"{claim['id']:>4}  {verdict:10}  {claim['claim']}\n      measured: {claim['measured']}   "
-              f"paper: {claim['paper']}")
+        print(
+            f"{claim['id']:>4}  {verdict:10}  {claim['claim']}\n      measured: {claim['measured']}   "
+            f"paper: {claim['paper']}"
+        )
     print(f"report: {outcome['report']}")
 
 
 @app.command()
-def measure(folder: Folder, analysis: Annotated[list[str], typer.Argument(help="Analyses (poprnn list analyses).")],
-            members: Annotated[str, typer.Option(help="solved, all, or numbers: 0,3,5.")] = "solved",
-            set_: Annotated[list[str] | None, typer.Option("--set", help="Option of the analysis: n_trials=500.")] = None,
-            plugin: Plugin = None, json_: Json = False) -> None:
+def measure(
+    folder: Folder,
+    analysis: Annotated[list[str], typer.Argument(help="Analyses (poprnn list analyses).")],
+    members: Annotated[str, typer.Option(help="solved, all, or numbers: 0,3,5.")] = "solved",
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Option of the analysis: n_trials=500.")] = None,
+    plugin: Plugin = None,
+    json_: Json = False,
+) -> None:
     """Put questions to a trained population; the answers are kept in its folder."""
     _plugins(plugin)
     from poprnn import experiment
@@ -181,8 +210,11 @@ def _numbers(text: str) -> list[int]:
 
 
 @app.command()
-def report(folder: Folder, out: Annotated[Path | None, typer.Option("--out", help="Page to write.")] = None,
-           plugin: Plugin = None) -> None:
+def report(
+    folder: Folder,
+    out: Annotated[Path | None, typer.Option("--out", help="Page to write.")] = None,
+    plugin: Plugin = None,
+) -> None:
     """Write one HTML page about a run, and its figures."""
     _plugins(plugin)
     from poprnn import experiment
@@ -193,8 +225,10 @@ def report(folder: Folder, out: Annotated[Path | None, typer.Option("--out", hel
 
 
 @app.command("list")
-def list_(family: Annotated[str | None, typer.Argument(help="tasks, cells, methods, curricula, …")] = None,
-          json_: Json = False) -> None:
+def list_(
+    family: Annotated[str | None, typer.Argument(help="tasks, cells, methods, curricula, …")] = None,
+    json_: Json = False,
+) -> None:
     """What there is."""
     if family is not None and family not in catalogue.FAMILIES:
         raise ConfigurationError(f"unknown family '{family}'{nearest(family, catalogue.FAMILIES)}")
@@ -218,7 +252,7 @@ def _list_recipes(as_json: bool) -> None:
         return
     for entry in found:
         minutes = ", ".join(f"{scale} {spec['minutes']:g} min" for scale, spec in entry["scales"].items())
-        print(f"{entry['name']}  [{', '.join(entry['claims'])}]\n    {entry['title']}\n    {entry['paper']}\n    {minutes}")
+        print(f"{entry['name']}  [{', '.join(entry['claims'])}]", entry["title"], entry["paper"], minutes, sep="\n    ")
 
 
 @app.command()

@@ -16,11 +16,11 @@ from poprnn.core.arrays import Tree
 from poprnn.core.blueprint import build
 from poprnn.core.errors import ConfigurationError, NotApplicableError, StorageError, nearest
 from poprnn.tasks.arrays import Arrays
-from poprnn.training.fit import Trainer, Update
 from poprnn.training.folder import RunFolder
-from poprnn.training.run import History, Run, stack_varied, to_numpy
 from poprnn.training.program import Program
+from poprnn.training.run import History, Run, stack_varied, to_numpy
 from poprnn.training.settings import Setup
+from poprnn.training.trainer import Trainer, Update
 
 _SECTIONS = ("population", "task", "cell", "training", "analysis")
 Watch = Callable[[Update], None]
@@ -108,7 +108,9 @@ def override(data: dict[str, Any], text: str) -> None:
     data[last] = value
 
 
-def run(experiment: Experiment, out: str | Path | None = None, *, watch: Watch | None = None, debug: bool = False) -> Run:
+def run(
+    experiment: Experiment, out: str | Path | None = None, *, watch: Watch | None = None, debug: bool = False
+) -> Run:
     """Train, measure, and write all of it to a new folder ``out``. Ctrl-C ends it with a checkpoint."""
     trainer = Trainer(experiment.setup, out=out, debug=debug)
     if trainer.folder:
@@ -176,8 +178,18 @@ def load(path: str | Path, *, setup: Setup | None = None) -> Run:
         raise StorageError(f"{folder.path} has neither weights nor a readable checkpoint")
     manifest = folder.load_manifest() if (folder.path / "manifest.json").exists() else {}
     arrays = _kept_arrays(folder)
-    return Run(setup, parameters, initial, outcome, history, folder.load_snapshots(like.parameters), to_numpy(progress),
-               manifest, folder.path, to_numpy(setup.task.arrays()) if arrays is None else arrays)
+    return Run(
+        setup,
+        parameters,
+        initial,
+        outcome,
+        history,
+        folder.load_snapshots(like.parameters),
+        to_numpy(progress),
+        manifest,
+        folder.path,
+        to_numpy(setup.task.arrays()) if arrays is None else arrays,
+    )
 
 
 def results(path: str | Path) -> list[Result]:

@@ -17,13 +17,15 @@ from poprnn.training.run import Run
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
-def prepared(run: Run, parameters: Parameters, read: Callable[[Cell, dict[str, Any]], dict[str, Any]], *,
-             dt: float | None = None) -> dict[str, np.ndarray]:
+def prepared(
+    run: Run, parameters: Parameters, read: Callable[[Cell, dict[str, Any]], dict[str, Any]], *, dt: float | None = None
+) -> dict[str, np.ndarray]:
     """What ``read(cell, prepared)`` takes from every member's prepared arrays, in float64 and stacked ``[member, …]``.
 
     ``Cell.prepare`` is where masks, signs and clamps are applied, so nothing of them is repeated here. Each member
     is prepared by its own cell, with the hyperparameters in which it differs from others.
     """
+
     def one(varied: dict[str, Any], parameters: Parameters, _: Any) -> dict[str, Any]:
         cell = run.setup.substitute(varied).cell
         return read(cell, cell.prepare(parameters, Context(dt=dt)))
@@ -39,9 +41,11 @@ def smallest_dt(run: Run) -> float | None:
     return min(run.task.dt) if isinstance(run.task, MemoryTask) and run.task.dt else None
 
 
-def heads_by_stage(run: Run, stages: np.ndarray
-                   ) -> tuple[Bool[np.ndarray, "member stage head"], Int[np.ndarray, "member stage"]]:
+def heads_by_stage(
+    run: Run, stages: np.ndarray
+) -> tuple[Bool[np.ndarray, "member stage head"], Int[np.ndarray, "member stage"]]:
     """Active heads of some stages of every member's curriculum, and the newest among them."""
+
     def one(varied: dict[str, Any], _: Any) -> Any:
         curriculum = run.setup.substitute(varied).training.curriculum
         return jax.vmap(lambda stage: curriculum.heads(run.task, stage))(jnp.asarray(stages, jnp.int32))
@@ -51,18 +55,24 @@ def heads_by_stage(run: Run, stages: np.ndarray
         return np.asarray(active), np.asarray(newest)
 
 
-def by_stage(run: Run, measure: Callable[[Parameters], dict[str, Float[np.ndarray, "member"]]]
-             ) -> tuple[dict[str, Any], dict[str, Any]]:
+def by_stage(
+    run: Run, measure: Callable[[Parameters], dict[str, Float[np.ndarray, "member"]]]
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Numbers per member at every stage snapshot, NaN for members that did not get there; variables and coordinates.
 
     Both are empty where the run has kept no stages. The coordinate ``n`` is the memory solved by passing the stage.
     """
-    snapshots = {int(name.removeprefix("stage_")): run.snapshots[name]
-                 for name in sorted(run.snapshots) if name.startswith("stage_")}
+    snapshots = {
+        int(name.removeprefix("stage_")): run.snapshots[name]
+        for name in sorted(run.snapshots)
+        if name.startswith("stage_")
+    }
     if not snapshots:
         return {}, {}
-    rows = [{name: np.where(snapshot.reached, values, np.nan) for name, values in measure(snapshot.parameters).items()}
-            for snapshot in snapshots.values()]
+    rows = [
+        {name: np.where(snapshot.reached, values, np.nan) for name, values in measure(snapshot.parameters).items()}
+        for snapshot in snapshots.values()
+    ]
     variables = {f"{name}_by_stage": (("stage", "member"), np.stack([row[name] for row in rows])) for name in rows[0]}
     stages = np.array(list(snapshots))
     coordinates: dict[str, Any] = {"stage": stages}

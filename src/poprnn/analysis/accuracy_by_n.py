@@ -12,8 +12,9 @@ from poprnn.training.evaluate import evaluate
 from poprnn.training.run import Run
 
 
-def accuracy_by_n(run: Run, *, n_trials: PositiveInt = 2000, threshold: Fraction = 0.98, batch: PositiveInt = 100,
-                  seed: Seed = 0) -> xr.Dataset:
+def accuracy_by_n(
+    run: Run, *, n_trials: PositiveInt = 2000, threshold: Fraction = 0.98, batch: PositiveInt = 100, seed: Seed = 0
+) -> xr.Dataset:
     """Accuracy p of the answer to every memory N, each on fresh trials drawn for that N alone, and the largest N.
 
     Its standard error is ``sqrt(p (1 - p) / n_trials)``, which takes trials as independent; it is 0 at p = 1. Trials
@@ -64,13 +65,20 @@ def accuracy_by_n(run: Run, *, n_trials: PositiveInt = 2000, threshold: Fraction
     error = np.sqrt(accuracy * (1 - accuracy) / total)
     memories, trained = task.n_min + heads, _trained(run)
     shared = run.setup.training.curriculum.shared_readout
-    largest = {name: _largest(accuracy + shift * error > threshold, trained, memories, shared)
-               for name, shift in (("largest_n", 0), ("largest_n_low", -1), ("largest_n_high", 1))}
+    largest = {
+        name: _largest(accuracy + shift * error > threshold, trained, memories, shared)
+        for name, shift in (("largest_n", 0), ("largest_n_low", -1), ("largest_n_high", 1))
+    }
     return xr.Dataset(
-        {"accuracy": (("member", "n"), accuracy), "standard_error": (("member", "n"), error),
-         "trained": (("member", "n"), trained), **{name: ("member", values) for name, values in largest.items()},
-         "n_trials": ((), total)},
-        {"member": run.member_index, "n": memories})
+        {
+            "accuracy": (("member", "n"), accuracy),
+            "standard_error": (("member", "n"), error),
+            "trained": (("member", "n"), trained),
+            **{name: ("member", values) for name, values in largest.items()},
+            "n_trials": ((), total),
+        },
+        {"member": run.member_index, "n": memories},
+    )
 
 
 def _trained(run: Run) -> Bool[np.ndarray, "member head"]:
@@ -83,8 +91,12 @@ def _trained(run: Run) -> Bool[np.ndarray, "member head"]:
     return np.asarray(np.any(active & seen[:, :, None], axis=1))
 
 
-def _largest(passed: Bool[np.ndarray, "member head"], trained: Bool[np.ndarray, "member head"],
-             memories: Int[np.ndarray, "head"], shared: bool) -> Int[np.ndarray, "member"]:
+def _largest(
+    passed: Bool[np.ndarray, "member head"],
+    trained: Bool[np.ndarray, "member head"],
+    memories: Int[np.ndarray, "head"],
+    shared: bool,
+) -> Int[np.ndarray, "member"]:
     """The largest N that counts as solved, 0 if none does."""
     if not shared:
         unbroken = np.logical_and.accumulate(passed | ~trained, axis=1)

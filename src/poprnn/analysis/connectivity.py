@@ -55,15 +55,23 @@ def connectivity(run: Run) -> xr.Dataset:
         unit = _parts(W, possible)
         population = {name: values.mean(axis=1) for name, values in unit.items()}
         error = unit["mean"].std(axis=1) / np.sqrt(n_units - 1) if n_units > 1 else np.full(run.n_members, np.nan)
-    stages, coordinates = by_stage(run, lambda parameters: {
-        name: values.mean(axis=1) for name, values in _parts(_weights(run, parameters), possible).items()})
+    stages, coordinates = by_stage(
+        run,
+        lambda parameters: {
+            name: values.mean(axis=1) for name, values in _parts(_weights(run, parameters), possible).items()
+        },
+    )
     return xr.Dataset(
-        {**{name: (("member", "unit"), values) for name, values in unit.items()},
-         **{f"population_{name}": ("member", values) for name, values in population.items()},
-         "standard_error": ("member", error),
-         "positive_fraction": ("member", (W > 0).sum(axis=(1, 2)) / (n_units * possible)),
-         "spectral_radius": ("member", _spectral_radius(W)), **stages},
-        {"member": run.member_index, "unit": np.arange(n_units), **coordinates})
+        {
+            **{name: (("member", "unit"), values) for name, values in unit.items()},
+            **{f"population_{name}": ("member", values) for name, values in population.items()},
+            "standard_error": ("member", error),
+            "positive_fraction": ("member", (W > 0).sum(axis=(1, 2)) / (n_units * possible)),
+            "spectral_radius": ("member", _spectral_radius(W)),
+            **stages,
+        },
+        {"member": run.member_index, "unit": np.arange(n_units), **coordinates},
+    )
 
 
 def _possible(cell: Cell, n_units: int) -> int:
@@ -83,8 +91,11 @@ def _weights(run: Run, parameters: Parameters) -> Weights:
 
 def _parts(W: Weights, possible: int) -> dict[str, Float[np.ndarray, "member unit"]]:
     """Mean over the possible incoming connections, of all weights, the positive and the negative ones."""
-    return {"mean": W.sum(axis=2) / possible, "positive": np.maximum(W, 0).sum(axis=2) / possible,
-            "negative": np.minimum(W, 0).sum(axis=2) / possible}
+    return {
+        "mean": W.sum(axis=2) / possible,
+        "positive": np.maximum(W, 0).sum(axis=2) / possible,
+        "negative": np.minimum(W, 0).sum(axis=2) / possible,
+    }
 
 
 def _spectral_radius(W: Weights) -> Float[np.ndarray, "member"]:

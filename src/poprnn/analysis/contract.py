@@ -44,8 +44,7 @@ class Result:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data (for JSON)."""
-        return {"analysis": self.name, "options": self.options, "left_out": self.left_out,
-                "data": self.data.to_dict()}
+        return {"analysis": self.name, "options": self.options, "left_out": self.left_out, "data": self.data.to_dict()}
 
     def save(self, folder: str | Path) -> Path:
         """``NAME.safetensors`` with the arrays beside ``NAME.json`` with axes, options and who was left out."""
@@ -53,16 +52,27 @@ class Result:
         arrays, layout, words = {}, {}, {}
         for name, variable in {**self.data.data_vars, **self.data.coords}.items():
             values = variable.values
-            layout[str(name)] = {"dims": list(variable.dims), "coord": name in self.data.coords,
-                                 "attrs": dict(variable.attrs)}
+            layout[str(name)] = {
+                "dims": list(variable.dims),
+                "coord": name in self.data.coords,
+                "attrs": dict(variable.attrs),
+            }
             if values.dtype.kind in "OUS":
                 words[str(name)] = values.astype(str).tolist()
             else:
                 arrays[str(name)] = np.asarray(values)
         storage.save_tree(folder / f"{self.name}.safetensors", arrays)
-        storage.save_json(folder / f"{self.name}.json", {
-            "analysis": self.name, "options": self.options, "left_out": self.left_out, "layout": layout, "words": words,
-            "attrs": dict(self.data.attrs)})
+        storage.save_json(
+            folder / f"{self.name}.json",
+            {
+                "analysis": self.name,
+                "options": self.options,
+                "left_out": self.left_out,
+                "layout": layout,
+                "words": words,
+                "attrs": dict(self.data.attrs),
+            },
+        )
         return folder / f"{self.name}.json"
 
 
@@ -117,8 +127,11 @@ def measure(analysis: str | Callable[..., Any], run: Run, *, members: Which = "s
 
 def defaults(function: Callable[..., Any]) -> dict[str, Any]:
     """The options of an analysis and their defaults."""
-    return {name: p.default for name, p in inspect.signature(function).parameters.items()
-            if p.kind is inspect.Parameter.KEYWORD_ONLY}
+    return {
+        name: p.default
+        for name, p in inspect.signature(function).parameters.items()
+        if p.kind is inspect.Parameter.KEYWORD_ONLY
+    }
 
 
 def check_options(function: Callable[..., Any], options: dict[str, Any]) -> dict[str, Any]:
@@ -141,8 +154,11 @@ def check_members(members: Any, index: np.ndarray) -> None:
     """``ConfigurationError`` unless members are ``"solved"``, ``"all"`` or numbers among ``index``."""
     if isinstance(members, str) and members in ("solved", "all"):
         return
-    numbers = isinstance(members, Sequence | np.ndarray) and not isinstance(members, str) and all(
-        isinstance(m, int | np.integer) and not isinstance(m, bool) for m in members)
+    numbers = (
+        isinstance(members, Sequence | np.ndarray)
+        and not isinstance(members, str)
+        and all(isinstance(m, int | np.integer) and not isinstance(m, bool) for m in members)
+    )
     if not numbers:
         raise ConfigurationError(f"members = {members!r}: must be 'solved', 'all' or a list of numbers")
     for m in members:

@@ -30,9 +30,16 @@ BitProbability = Fraction | Literal["uniform"]
 Piece = tuple[Float[np.ndarray, "member trial time unit"], Bool[np.ndarray, "member time"]]
 
 
-def dimensionality(run: Run, *, variance: Share = 0.9, n_trials: PositiveInt = 50, n_steps: PositiveInt | None = None,
-                   burn_in: NonNegativeInt | None = None, bit_probability: BitProbability | None = None,
-                   seed: Seed = 0) -> xr.Dataset:
+def dimensionality(
+    run: Run,
+    *,
+    variance: Share = 0.9,
+    n_trials: PositiveInt = 50,
+    n_steps: PositiveInt | None = None,
+    burn_in: NonNegativeInt | None = None,
+    bit_probability: BitProbability | None = None,
+    seed: Seed = 0,
+) -> xr.Dataset:
     """Number of principal components for a share of the variance of the units' activity, and participation ratio.
 
     With lambda_1 >= lambda_2 >= … the eigenvalues of the covariance of activity over trials and time,
@@ -78,13 +85,21 @@ def dimensionality(run: Run, *, variance: Share = 0.9, n_trials: PositiveInt = 5
     array([3., 6.])
     """
     if isinstance(run.task, MemoryTask):
-        pieces = _driven(run, n_trials, 500 if n_steps is None else n_steps, 100 if burn_in is None else burn_in,
-                         "uniform" if bit_probability is None else bit_probability, seed=seed)
+        pieces = _driven(
+            run,
+            n_trials,
+            500 if n_steps is None else n_steps,
+            100 if burn_in is None else burn_in,
+            "uniform" if bit_probability is None else bit_probability,
+            seed=seed,
+        )
     else:
         for name, value in (("n_steps", n_steps), ("bit_probability", bit_probability)):
             if value is not None:
-                raise ConfigurationError(f"dimensionality: {name} = {value!r}: task '{run.task.name()}' is not "
-                                         "driven by bits but run on trials of its own")
+                raise ConfigurationError(
+                    f"dimensionality: {name} = {value!r}: task '{run.task.name()}' is not "
+                    "driven by bits but run on trials of its own"
+                )
         pieces = _trials(run, n_trials, burn_in or 0, seed)
     moments = _accumulate(pieces, min(N_GROUPS, n_trials))
     whole = _covariance(Moments(*(part.sum(axis=1) for part in moments)))
@@ -92,15 +107,19 @@ def dimensionality(run: Run, *, variance: Share = 0.9, n_trials: PositiveInt = 5
     with np.errstate(invalid="ignore"):  # 0 / 0 where there is no variance
         cumulative = np.cumsum(eigenvalues, axis=1) / eigenvalues.sum(axis=1, keepdims=True)
     return xr.Dataset(
-        {"n_components": ("member", _n_components(eigenvalues, cumulative, variance)),
-         "cumulative": (("member", "component"), cumulative),
-         "participation_ratio": ("member", _participation_ratio(whole)),
-         "participation_ratio_standard_error": ("member", _jackknife(moments))},
-        {"member": run.member_index, "component": np.arange(1, eigenvalues.shape[1] + 1)})
+        {
+            "n_components": ("member", _n_components(eigenvalues, cumulative, variance)),
+            "cumulative": (("member", "component"), cumulative),
+            "participation_ratio": ("member", _participation_ratio(whole)),
+            "participation_ratio_standard_error": ("member", _jackknife(moments)),
+        },
+        {"member": run.member_index, "component": np.arange(1, eigenvalues.shape[1] + 1)},
+    )
 
 
-def _driven(run: Run, n_trials: int, n_steps: int, burn_in: int, bit_probability: float | str, *,
-            seed: int) -> Iterator[Piece]:
+def _driven(
+    run: Run, n_trials: int, n_steps: int, burn_in: int, bit_probability: float | str, *, seed: int
+) -> Iterator[Piece]:
     """Activity under random bits, in pieces, without the burn-in."""
     task = run.task.substitute({"bit_probability": bit_probability})
     dt = smallest_dt(run)
@@ -109,13 +128,14 @@ def _driven(run: Run, n_trials: int, n_steps: int, burn_in: int, bit_probability
     with backend.precision(32):
         key = jax.random.fold_in(member_key(run.seed, 0, "analysis"), seed)
         bits = jax.vmap(lambda k: task.bits(key=k, n_bits=n_bits))(  # type: ignore[attr-defined]
-            jax.random.split(key, n_trials))
+            jax.random.split(key, n_trials)
+        )
         inputs = np.repeat(np.asarray(bits, np.float32), steps, axis=1)[:, : burn_in + n_steps, None]
     # only a guess at the size of a step: three copies of states and outputs at most, n_units by its usual name
     step_bytes = 12 * run.n_members * n_trials * (getattr(run.cell, "n_units", 1000) + task.n_outputs)
     first = 0
     for piece in rollout_iter(run, inputs, dt=dt, seed=seed, chunk=max(PIECE_BYTES // step_bytes, 1)):
-        states = piece.states[:, :, max(burn_in - first, 0):]
+        states = piece.states[:, :, max(burn_in - first, 0) :]
         first += piece.states.shape[2]
         if states.shape[2]:
             yield states, np.ones((run.n_members, states.shape[2]), bool)
@@ -126,8 +146,10 @@ def _trials(run: Run, n_trials: int, burn_in: int, seed: int) -> Iterator[Piece]
     found = rollout(run, n_trials=n_trials, seed=seed)
     length = np.asarray(found.length)
     if burn_in >= length.min():
-        raise ConfigurationError(f"dimensionality: burn_in = {burn_in}: must be less than the {length.min()} steps of "
-                                 f"a trial of '{run.task.name()}'")
+        raise ConfigurationError(
+            f"dimensionality: burn_in = {burn_in}: must be less than the {length.min()} steps of "
+            f"a trial of '{run.task.name()}'"
+        )
     time = np.arange(found.states.shape[2])
     yield found.states, (time >= burn_in) & (time < length[:, None])
 
@@ -150,8 +172,11 @@ def _accumulate(pieces: Iterable[Piece], n_groups: int) -> Moments:
         if moments is None:
             size = n_members * n_groups * n_units**2 * 8
             backend.require_memory(2 * size, f"the covariance of {n_units} units in {n_members} member(s)")
-            moments = Moments(np.zeros((n_members, n_groups)), np.zeros((n_members, n_groups, n_units)),
-                              np.zeros((n_members, n_groups, n_units, n_units)))
+            moments = Moments(
+                np.zeros((n_members, n_groups)),
+                np.zeros((n_members, n_groups, n_units)),
+                np.zeros((n_members, n_groups, n_units, n_units)),
+            )
         for group in range(n_groups):
             mine = states[:, group::n_groups]
             samples = np.where(counts[:, None, :, None], mine, 0).astype(np.float64).reshape(n_members, -1, n_units)
@@ -179,8 +204,9 @@ def _eigenvalues(covariance: Float[np.ndarray, "member unit unit"]) -> Float[np.
     return eigenvalues
 
 
-def _n_components(eigenvalues: Float[np.ndarray, "member unit"], cumulative: Float[np.ndarray, "member unit"],
-                  variance: float) -> Float[np.ndarray, "member"]:
+def _n_components(
+    eigenvalues: Float[np.ndarray, "member unit"], cumulative: Float[np.ndarray, "member unit"], variance: float
+) -> Float[np.ndarray, "member"]:
     """The smallest k whose components explain enough; a float, so that NaN can say there is no answer."""
     with np.errstate(invalid="ignore"):
         n_components = 1.0 + (cumulative < variance - TOLERANCE).sum(axis=1)
@@ -201,7 +227,9 @@ def _jackknife(moments: Moments) -> Float[np.ndarray, "member"]:
         return np.full(len(moments.n_samples), np.nan)
     whole = [part.sum(axis=1) for part in moments]
     with np.errstate(invalid="ignore", over="ignore"):
-        left = [Moments(*(total - part[:, group] for total, part in zip(whole, moments, strict=True)))
-                for group in range(n_groups)]
+        left = [
+            Moments(*(total - part[:, group] for total, part in zip(whole, moments, strict=True)))
+            for group in range(n_groups)
+        ]
         without = np.stack([_participation_ratio(_covariance(one)) for one in left])
         return np.sqrt((n_groups - 1) * without.var(axis=0))

@@ -59,10 +59,17 @@ def timescales_single(run: Run, *, dt: Positive | None = None) -> xr.Dataset:
     error = spread / np.sqrt(n_units - 1) if n_units > 1 else np.full_like(spread, np.nan)
     stages, coordinates = by_stage(run, lambda parameters: _statistics(_tau(run, parameters, dt)))
     return xr.Dataset(
-        {"tau": (("member", "unit"), tau), "mean": ("member", tau.mean(axis=1)), "std": ("member", spread),
-         "median": ("member", np.median(tau, axis=1)), "max": ("member", tau.max(axis=1)),
-         "standard_error": ("member", error), **stages},
-        {"member": run.member_index, "unit": np.arange(n_units), **coordinates})
+        {
+            "tau": (("member", "unit"), tau),
+            "mean": ("member", tau.mean(axis=1)),
+            "std": ("member", spread),
+            "median": ("member", np.median(tau, axis=1)),
+            "max": ("member", tau.max(axis=1)),
+            "standard_error": ("member", error),
+            **stages,
+        },
+        {"member": run.member_index, "unit": np.arange(n_units), **coordinates},
+    )
 
 
 def _tau(run: Run, parameters: Parameters, dt: float | None) -> Float[np.ndarray, "member unit"]:

@@ -24,7 +24,7 @@ class Context(NamedTuple):
     """Index of this step."""
     dt: Scalar | float | None = None
     """Integration step of this batch; ``None``: the cell's own."""
-    schedule: dict[str, Any] = {}
+    schedule: dict[str, Any] = {}  # noqa: RUF012
     """Values that change over training (annealed temperatures, mixing coefficients), from the method."""
     training: bool = False
     """Whether this is a training step."""
@@ -58,8 +58,11 @@ class Cell(Blueprint):
     """
 
     family = "cells"
-    groups: ClassVar[dict[str, tuple[str, ...]]] = {"recurrent": ("W", "bias", "tau"), "input": ("W_in",),
-                                                   "readout": ("W_out", "b_out")}
+    groups: ClassVar[dict[str, tuple[str, ...]]] = {
+        "recurrent": ("W", "bias", "tau"),
+        "input": ("W_in",),
+        "readout": ("W_out", "b_out"),
+    }
     """Names for sets of arrays, as `trainable = ["readout"]` may use them."""
 
     def init(self, n_inputs: int, n_outputs: int, *, key: PRNGKey) -> Parameters:
@@ -75,8 +78,9 @@ class Cell(Blueprint):
         """State before the first step of one trial."""
         raise NotImplementedError
 
-    def input_drive(self, prepared: dict[str, Any], input: Float[Array, "input"], *, key: PRNGKey,
-                    context: Context) -> Tree:
+    def input_drive(
+        self, prepared: dict[str, Any], input: Float[Array, "input"], *, key: PRNGKey, context: Context
+    ) -> Tree:
         """What the input (and noise) adds to the units at one step; computed for many steps at once."""
         del prepared, key, context
         return input
@@ -90,8 +94,9 @@ class Cell(Blueprint):
         """Next state from the state and the summed drive, element by element."""
         return self.step(prepared, state, drive, key=key, context=context)
 
-    def step(self, prepared: dict[str, Any], state: Tree, input: Float[Array, "input"], *, key: PRNGKey,
-             context: Context) -> Tree:
+    def step(
+        self, prepared: dict[str, Any], state: Tree, input: Float[Array, "input"], *, key: PRNGKey, context: Context
+    ) -> Tree:
         """One whole step. Split cells inherit it; simple cells define it instead of the three parts."""
         if type(self).update is Cell.update:
             raise NotImplementedError(f"{type(self).__name__} defines neither step nor update")
@@ -123,10 +128,13 @@ class Cell(Blueprint):
             if name not in known:
                 raise ConfigurationError(f"{self.name()}: no array named '{name}'{nearest(name, known)}")
             if jnp.shape(array) != known[name].shape:
-                raise ConfigurationError(f"{self.name()}: '{name}' has shape {list(jnp.shape(array))}, "
-                                         f"must be {list(known[name].shape)}")
+                raise ConfigurationError(
+                    f"{self.name()}: '{name}' has shape {list(jnp.shape(array))}, must be {list(known[name].shape)}"
+                )
+
         def pick(group: dict[str, Any]) -> dict[str, Any]:
             return {k: jnp.asarray(arrays[k], v.dtype) if k in arrays else v for k, v in group.items()}
+
         return Parameters(pick(parameters.trainable), pick(parameters.fixed))
 
 

@@ -70,8 +70,9 @@ class LeakyRNN(Cell):
         for name in ("input_units", "output_units"):
             group = getattr(self, name)
             if group is not None and not (len(group) == 2 and group[0] < group[1] <= self.n_units):
-                raise ConfigurationError(f"LeakyRNN: {name} = {list(group)}: must be [first, past last] "
-                                         f"within the {self.n_units} units")
+                raise ConfigurationError(
+                    f"LeakyRNN: {name} = {list(group)}: must be [first, past last] within the {self.n_units} units"
+                )
         if len(self.tau_start) != 2 or self.tau_start[0] > self.tau_start[1]:
             raise ConfigurationError(f"LeakyRNN: tau_start = {list(self.tau_start)}: must be [lowest, highest]")
 
@@ -84,10 +85,15 @@ class LeakyRNN(Cell):
         """Random parameters of one member."""
         n = self.n_units
         keys = jax.random.split(key, 6)
+
         def uniform(key: PRNGKey, shape: tuple[int, ...], bound: float) -> Array:
             return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
-        draw_W = uniform(keys[0], (n, n), n**-0.5) if self.recurrent_init == "uniform" else (
-            jax.random.normal(keys[0], (n, n)) * n**-0.5)
+
+        draw_W = (
+            uniform(keys[0], (n, n), n**-0.5)
+            if self.recurrent_init == "uniform"
+            else (jax.random.normal(keys[0], (n, n)) * n**-0.5)
+        )
         trainable: dict[str, Any] = {
             "W": self._start_with_dale(self.recurrent_gain * draw_W),
             "W_in": uniform(keys[1], (n, n_inputs), 1.0),
@@ -141,8 +147,9 @@ class LeakyRNN(Cell):
         """``state_start`` · U(0, 1)."""
         return self.state_start * jax.random.uniform(key, (self.n_units,))
 
-    def input_drive(self, prepared: dict[str, Any], input: Float[Array, "input"], *, key: PRNGKey,
-                    context: Context) -> Float[Array, "unit"]:
+    def input_drive(
+        self, prepared: dict[str, Any], input: Float[Array, "input"], *, key: PRNGKey, context: Context
+    ) -> Float[Array, "unit"]:
         """W_in x + b + noise."""
         drive = input @ prepared["W_in"].T + prepared["bias"]
         if is_zero(self.noise):
@@ -153,8 +160,15 @@ class LeakyRNN(Cell):
         """W h."""
         return state @ prepared["W"].T
 
-    def update(self, prepared: dict[str, Any], state: Float[Array, "unit"], drive: Float[Array, "unit"], *,
-               key: PRNGKey, context: Context) -> Float[Array, "unit"]:
+    def update(
+        self,
+        prepared: dict[str, Any],
+        state: Float[Array, "unit"],
+        drive: Float[Array, "unit"],
+        *,
+        key: PRNGKey,
+        context: Context,
+    ) -> Float[Array, "unit"]:
         """The leak and the activation function."""
         alpha = prepared["alpha"]
         if self.self_interaction == "inside":
@@ -164,8 +178,9 @@ class LeakyRNN(Cell):
     def derivative(self, prepared: dict[str, Any], state: Tree, drive: Tree) -> Tree:
         """``dt · dh/dt = alpha (-h + f(drive))``; only "outside" discretises a differential equation."""
         if self.self_interaction == "inside":
-            raise NotApplicableError("leaky_rnn with self_interaction = 'inside' is a map, not a flow; "
-                                     "use self_interaction = 'outside'")
+            raise NotApplicableError(
+                "leaky_rnn with self_interaction = 'inside' is a map, not a flow; use self_interaction = 'outside'"
+            )
         return prepared["alpha"] * (self.f(drive) - state)
 
     def readout(self, prepared: dict[str, Any], state: Float[Array, "unit"]) -> Float[Array, "output"]:

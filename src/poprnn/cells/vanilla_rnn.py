@@ -40,8 +40,10 @@ class VanillaRNN(Cell):
         shapes = {"W": (n, n), "W_in": (n, n_inputs), "bias": (n,), "W_out": (n_outputs, n), "b_out": (n_outputs,)}
         keys = jax.random.split(key, len(shapes))
         bound = n**-0.5
-        trainable = {name: jax.random.uniform(k, shape, minval=-bound, maxval=bound)
-                     for k, (name, shape) in zip(keys, shapes.items(), strict=True)}
+        trainable = {
+            name: jax.random.uniform(k, shape, minval=-bound, maxval=bound)
+            for k, (name, shape) in zip(keys, shapes.items(), strict=True)
+        }
         trainable["W"] = self.recurrent_gain * trainable["W"]
         return Parameters(trainable, {})
 
@@ -49,8 +51,9 @@ class VanillaRNN(Cell):
         """Zero."""
         return jnp.zeros(self.n_units)
 
-    def input_drive(self, prepared: dict[str, Any], input: Float[Array, "input"], *, key: PRNGKey,
-                    context: Context) -> Float[Array, "unit"]:
+    def input_drive(
+        self, prepared: dict[str, Any], input: Float[Array, "input"], *, key: PRNGKey, context: Context
+    ) -> Float[Array, "unit"]:
         """W_in x + b + noise."""
         drive = input @ prepared["W_in"].T + prepared["bias"]
         if is_zero(self.noise):
@@ -61,8 +64,15 @@ class VanillaRNN(Cell):
         """W h."""
         return state @ prepared["W"].T
 
-    def update(self, prepared: dict[str, Any], state: Float[Array, "unit"], drive: Float[Array, "unit"], *,
-               key: PRNGKey, context: Context) -> Float[Array, "unit"]:
+    def update(
+        self,
+        prepared: dict[str, Any],
+        state: Float[Array, "unit"],
+        drive: Float[Array, "unit"],
+        *,
+        key: PRNGKey,
+        context: Context,
+    ) -> Float[Array, "unit"]:
         """f(drive)."""
         return activation(self.activation, self.negative_slope)(drive)
 

@@ -1,0 +1,1 @@
+"""Array types, random keys, catalogue, errors, mapping over members and devices, storage."""

@@ -11,4 +11,4 @@ PRNGKey = Key[Array, ""]
 Scalar = Float[Array, ""]
 Count = Int[Array, ""]
 
-__all__ = ["Array", "Bool", "Count", "Float", "Int", "PRNGKey", "Scalar", "Tree"]
+__all__ = ["Array", "Bool", "Count", "Float", "Int", "Key", "PRNGKey", "Scalar", "Tree"]

@@ -144,7 +144,9 @@ def build(base: type[Blueprint], spec: Mapping[str, Any] | str, where: str = "")
     if base.family is not None:
         kind = options.pop("kind", None)
         if kind is None:
-            raise ConfigurationError(f"{where or base.__name__}: 'kind' is missing{nearest('', catalogue.names(base.family))}")
+            raise ConfigurationError(
+                f"{where or base.__name__}: 'kind' is missing{nearest('', catalogue.names(base.family))}"
+            )
         cls = catalogue.find(base.family, kind)
     known = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
     for key in options:
@@ -161,7 +163,8 @@ def _readable(cls: type, error: pydantic.ValidationError) -> ConfigurationError:
     for problem in error.errors():
         # pydantic adds the names of a union's branches to the place; what is left is what the user wrote
         path = ".".join(str(p) for p in problem["loc"] if isinstance(p, int) or p in fields) or str(
-            problem["loc"][0] if problem["loc"] else cls.__name__)
+            problem["loc"][0] if problem["loc"] else cls.__name__
+        )
         if path in seen:
             continue
         seen.add(path)
@@ -197,8 +200,9 @@ def variable_fields(blueprint: Blueprint, prefix: str = "") -> dict[str, Any]:
         elif isinstance(value, tuple) and value and isinstance(value[0], Blueprint):
             for i, item in enumerate(value):
                 out |= variable_fields(item, f"{path}.{i}.")
-        elif field.name in blueprint.traced or (_is_float(_annotations(type(blueprint)).get(field.name))
-                                                and field.name not in blueprint.static):
+        elif field.name in blueprint.traced or (
+            _is_float(_annotations(type(blueprint)).get(field.name)) and field.name not in blueprint.static
+        ):
             out[path] = value
     return out
 

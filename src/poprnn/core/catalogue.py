@@ -1,8 +1,8 @@
 """Which tasks, cells, methods, … exist, found by file name without importing any of them.
 
-A family is a folder; every Python file in it (but ``contract`` and those that start with an underscore) is one entry. Other packages
-add entries through entry points (group ``poprnn.<family>``), a session through :func:`register`. Names are matched
-in lower case without underscores. An entry that fails to import raises its own error, always.
+A family is a folder; every Python file in it (but ``contract`` and those that start with an underscore) is one entry.
+Other packages add entries through entry points (group ``poprnn.<family>``), a session through :func:`register`.
+Names are matched in lower case without underscores. An entry that fails to import raises its own error, always.
 """
 
 import importlib

@@ -49,18 +49,27 @@ class MemberMap:
     ([[2.0, 2.0], [1.0, 1.0], [2.0, 2.0]], [2.0, 0.0, 2.0])
     """
 
-    def __init__(self, function: Callable[[Tree, Tree], tuple[Tree, Tree]], n_members: int, *,
-                 mode: str | None = None, n_devices: int | None = None, debug: bool = False) -> None:
+    def __init__(
+        self,
+        function: Callable[[Tree, Tree], tuple[Tree, Tree]],
+        n_members: int,
+        *,
+        mode: str | None = None,
+        n_devices: int | None = None,
+        debug: bool = False,
+    ) -> None:
         devices = backend.devices()[: n_devices or None]
         self.mode = "debug" if debug else mode or ("sequential" if backend.is_cpu() else "vmap")
         self.n_members = n_members
         self.n_devices = min(len(devices), n_members)
         self.per_device = -(-n_members // self.n_devices)
-        self.mesh = jax.make_mesh((self.n_devices,), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,),
-                                  devices=devices[: self.n_devices])
+        self.mesh = jax.make_mesh(
+            (self.n_devices,), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,), devices=devices[: self.n_devices]
+        )
         self.function = function
-        self._jitted = jax.jit(self._sequential if self.mode == "sequential" else self._vmapped,
-                               static_argnames="n_rows")
+        self._jitted = jax.jit(
+            self._sequential if self.mode == "sequential" else self._vmapped, static_argnames="n_rows"
+        )
 
     def __call__(self, states: Tree, shared: Tree, active: np.ndarray | None = None) -> tuple[Tree, Tree]:
         """Run all active members; the results stand on every device in full."""
@@ -88,20 +97,23 @@ class MemberMap:
         counts = np.array([len(range(d, n_active, self.n_devices)) for d in range(self.n_devices)])
         return order.astype(np.int32), counts.astype(np.int32)
 
-    def _spread(self, body: Callable[..., Tree], states: Tree, shared: Tree, order: jax.Array,
-                counts: jax.Array) -> Tree:
+    def _spread(
+        self, body: Callable[..., Tree], states: Tree, shared: Tree, order: jax.Array, counts: jax.Array
+    ) -> Tree:
         """Gather rows by ``order``, run ``body`` on every device, put the rows back where they came from."""
         flat = order.reshape(-1)
         rows = jax.tree.map(lambda a: jnp.take(a, jnp.maximum(flat, 0), axis=0), states)
         by_member, everywhere = PartitionSpec(AXIS), PartitionSpec()
         rows = lax.with_sharding_constraint(rows, NamedSharding(self.mesh, by_member))
-        run = jax.shard_map(body, mesh=self.mesh, in_specs=(by_member, everywhere, by_member),
-                            out_specs=by_member, check_vma=False)
+        run = jax.shard_map(
+            body, mesh=self.mesh, in_specs=(by_member, everywhere, by_member), out_specs=by_member, check_vma=False
+        )
         new, extra = run(rows, shared, counts)
         real = jnp.where(flat < 0, self.n_members, flat)
         new = jax.tree.map(lambda old, row: old.at[real].set(row, mode="drop"), states, new)
-        extra = jax.tree.map(lambda row: jnp.zeros((self.n_members, *row.shape[1:]), row.dtype)
-                             .at[real].set(row, mode="drop"), extra)
+        extra = jax.tree.map(
+            lambda row: jnp.zeros((self.n_members, *row.shape[1:]), row.dtype).at[real].set(row, mode="drop"), extra
+        )
         return lax.with_sharding_constraint((new, extra), NamedSharding(self.mesh, everywhere))
 
     def _sequential(self, states: Tree, shared: Tree, order: jax.Array, counts: jax.Array, *, n_rows: int) -> Tree:
@@ -114,8 +126,9 @@ class MemberMap:
             # one of a hundred, and so gives the same bits
             def member(i: jax.Array, carry: Tree) -> Tree:
                 rows, buffer = carry
-                row, extra = self.function(jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, i, 0, False), rows),
-                                           shared)
+                row, extra = self.function(
+                    jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, i, 0, False), rows), shared
+                )
                 put = functools.partial(jax.tree.map, lambda a, b: lax.dynamic_update_index_in_dim(a, b, i, 0))
                 return put(rows, row), put(buffer, extra)
 

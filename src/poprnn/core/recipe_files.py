@@ -21,8 +21,16 @@ def summaries() -> list[dict[str, Any]]:
     out = []
     for name in catalogue.names("recipes"):
         about = read(name)
-        out.append({"name": name, "title": about["title"], "paper": about["paper"],
-                    "claims": [c["id"] for c in about["claims"]],
-                    "scales": {s: {"minutes": spec["minutes"], "members": spec.get("members")}
-                               for s, spec in about["scales"].items()}})
+        out.append(
+            {
+                "name": name,
+                "title": about["title"],
+                "paper": about["paper"],
+                "claims": [c["id"] for c in about["claims"]],
+                "scales": {
+                    s: {"minutes": spec["minutes"], "members": spec.get("members")}
+                    for s, spec in about["scales"].items()
+                },
+            }
+        )
     return out

@@ -27,9 +27,11 @@ def describe(name: str) -> dict[str, Any]:
     elif inspect.isclass(item):
         about["options"] = _fields(item)
     else:
-        about["options"] = [{"name": p.name, "type": _type_name(p.annotation), "default": _default(p.default), "text": ""}
-                            for p in inspect.signature(item).parameters.values()
-                            if p.kind is inspect.Parameter.KEYWORD_ONLY]
+        about["options"] = [
+            {"name": p.name, "type": _type_name(p.annotation), "default": _default(p.default), "text": ""}
+            for p in inspect.signature(item).parameters.values()
+            if p.kind is inspect.Parameter.KEYWORD_ONLY
+        ]
     return about
 
 

@@ -61,8 +61,9 @@ def load_tree(path: Path, like: Tree) -> Tree:
             raise StorageError(f"{path}: array '{name}' is missing")
         array = arrays.pop(name)
         if array.shape != leaf.shape or array.dtype != leaf.dtype:
-            raise StorageError(f"{path}: '{name}' is {array.dtype}{list(array.shape)}, "
-                               f"expected {leaf.dtype}{list(leaf.shape)}")
+            raise StorageError(
+                f"{path}: '{name}' is {array.dtype}{list(array.shape)}, expected {leaf.dtype}{list(leaf.shape)}"
+            )
         leaves.append(array)
     return jax.tree_util.tree_unflatten(structure, leaves)
 

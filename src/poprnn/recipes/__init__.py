@@ -1,1 +1,1 @@
-"""Published results, each as NAME.py (what to train, how to judge, what to draw) and NAME.toml (paper, claims, scales)."""
+"""Published results, each as NAME.py (what to train, how to judge and draw) and NAME.toml (paper, claims, scales)."""

@@ -18,11 +18,11 @@ import numpy as np
 from poprnn.core import catalogue, recipe_files, storage
 from poprnn.core.errors import ConfigurationError, nearest
 from poprnn.experiment import load
-from poprnn.training.fit import Trainer
 from poprnn.training.flops import step_flops
 from poprnn.training.folder import RunFolder
 from poprnn.training.run import Run
 from poprnn.training.settings import Setup
+from poprnn.training.trainer import Trainer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +56,9 @@ def scale_of(name: str, scale: str) -> dict[str, Any]:
     return scales[scale]
 
 
-def reproduce(module: Any, scale: str, out: str | Path, *, watch: Any = None,
-              say: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
+def reproduce(
+    module: Any, scale: str, out: str | Path, *, watch: Any = None, say: Callable[[str], None] = lambda text: None
+) -> dict[str, Any]:
     """Carry out a recipe in folder ``out``; populations that are already there are loaded or resumed, not retrained.
 
     Returns the claims and the path of the report; both are also in the folder (``claims.json``, ``report.html``).
@@ -109,16 +110,28 @@ def estimate(module: Any, scale: str) -> dict[str, Any]:
         steps = training.epochs * training.steps_per_epoch * training.batch * setup.task.capacity
         operations += 3.0 * step_flops(setup) * steps * setup.population.members
         members += setup.population.members
-    return {"recipe": name, "scale": scale, "minutes on two cores": chosen["minutes"], "members": members,
-            "operations at most": f"{operations:.2g}", "how the minutes came": chosen.get("minutes_from", "measured")}
+    return {
+        "recipe": name,
+        "scale": scale,
+        "minutes on two cores": chosen["minutes"],
+        "members": members,
+        "operations at most": f"{operations:.2g}",
+        "how the minutes came": chosen.get("minutes_from", "measured"),
+    }
 
 
 def _commit(name: str) -> str | None:
     """The commit that set the recipe's thresholds, where the package stands in a git checkout."""
     path = catalogue.folder("recipes") / f"{name}.toml"
     try:
-        found = subprocess.run(["git", "log", "-1", "--format=%H", "--", path.name], cwd=path.parent, check=False,
-                               capture_output=True, text=True, timeout=10)
+        found = subprocess.run(
+            ["git", "log", "-1", "--format=%H", "--", path.name],
+            cwd=path.parent,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return found.stdout.strip() or None
@@ -130,6 +143,12 @@ def bootstrap(statistic: Callable[[np.ndarray], float], n_members: int, seed: in
 
     if n_members < 2:
         return [float("nan"), float("nan")]
-    result = resample((np.arange(n_members),), lambda places: statistic(np.asarray(places, int)), vectorized=False,
-                      n_resamples=2000, method="percentile", rng=np.random.default_rng(seed))
+    result = resample(
+        (np.arange(n_members),),
+        lambda places: statistic(np.asarray(places, int)),
+        vectorized=False,
+        n_resamples=2000,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
     return [float(result.confidence_interval.low), float(result.confidence_interval.high)]

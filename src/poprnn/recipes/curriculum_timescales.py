@@ -28,20 +28,28 @@ def experiments(scale: dict[str, Any]) -> dict[str, Setup]:
         cell = LeakyRNN(n_units=scale["n_units"])
 
         def training(curriculum: Any, epochs: int) -> Training:
-            return Training(batch=scale["batch"], epochs=epochs, steps_per_epoch=scale["steps_per_epoch"],
-                            evaluation_batches=scale["evaluation_batches"], optimizer=SGD, curriculum=curriculum)
+            return Training(
+                batch=scale["batch"],
+                epochs=epochs,
+                steps_per_epoch=scale["steps_per_epoch"],
+                evaluation_batches=scale["evaluation_batches"],
+                optimizer=SGD,
+                curriculum=curriculum,
+            )
 
         members = Population(members=scale["members"])
         for curriculum in (SingleHead(), MultiHead()):
             out[f"{name}-{curriculum.name()}"] = Setup(
-                population=members, task=task, cell=cell, training=training(curriculum, scale["epochs"]))
+                population=members, task=task, cell=cell, training=training(curriculum, scale["epochs"])
+            )
         if scale["none_n"]:
             heads = [n - task.n_min for n in scale["none_n"]]
             # one population holds every N: member k is trained on the (k mod len)-th
             scratch = Population(members=scale["members"] * len(heads), vary={"training.curriculum.head": heads})
             short = catalogue.find("tasks", name)(n_max=max(scale["none_n"]))
-            out[f"{name}-none"] = Setup(population=scratch, task=short, cell=cell,
-                                        training=training(None_(head=heads[0]), scale["none_epochs"]))
+            out[f"{name}-none"] = Setup(
+                population=scratch, task=short, cell=cell, training=training(None_(head=heads[0]), scale["none_epochs"])
+            )
     return out
 
 
@@ -57,7 +65,9 @@ def largest_n(run: Run, threshold: float, n_trials: int) -> np.ndarray:
         stage = int(name.removeprefix("stage_"))
         active, newest = (np.asarray(a) for a in run.setup.training.curriculum.heads(task, stage))
         accuracy = evaluate(run.at(name), heads=active[None, :], n_trials=n_trials)["accuracy"][:, 0]
-        good = (np.nanmean(np.where(active, accuracy, np.nan), axis=1) > threshold) & (accuracy[:, int(newest)] > threshold)
+        good = (np.nanmean(np.where(active, accuracy, np.nan), axis=1) > threshold) & (
+            accuracy[:, int(newest)] > threshold
+        )
         n = task.n_min + int(newest)
         best = np.where(snapshot.reached & good, np.maximum(best, n), best)
     return best
@@ -96,7 +106,9 @@ def judge(runs: dict[str, Run], about: dict[str, Any], n_trials: int = 12800) ->
 def _judge_t2(runs: dict[str, Run], tasks: list[str], rule: dict[str, Any], n_trials: int) -> Claim:
     words, passed, members = [], True, 0
     for task in tasks:
-        single, multi = (largest_n(runs[f"{task}-{c}"], rule["threshold"], n_trials) for c in ("single_head", "multi_head"))
+        single, multi = (
+            largest_n(runs[f"{task}-{c}"], rule["threshold"], n_trials) for c in ("single_head", "multi_head")
+        )
         words.append(f"{task}: single-head {_range(single)}, multi-head {_range(multi)}")
         passed &= bool(multi.min() > single.max())
         members += len(single) + len(multi)
@@ -127,11 +139,15 @@ def _judge_t4(runs: dict[str, Run], tasks: list[str], rule: dict[str, Any]) -> C
             passed = False
             continue
         mean, sd = _slope_interval(rows, 2), _slope_interval(rows, 3)
-        words.append(f"{task} multi_head: slope of mean [{mean[0]:.4f}, {mean[1]:.4f}], of SD [{sd[0]:.4f}, {sd[1]:.4f}] per N")
+        words.append(
+            f"{task} multi_head: slope of mean [{mean[0]:.4f}, {mean[1]:.4f}], of SD [{sd[0]:.4f}, {sd[1]:.4f}] per N"
+        )
         passed &= mean[1] < 0 and sd[0] <= 0 <= sd[1]
         members += len(np.unique(rows[:, 1]))
         interval = interval or mean
-    return Claim("T4", rule["claim"], rule["paper"], "; ".join(words), interval, members, bool(passed), "; ".join(notes))
+    return Claim(
+        "T4", rule["claim"], rule["paper"], "; ".join(words), interval, members, bool(passed), "; ".join(notes)
+    )
 
 
 def _slope_interval(rows: np.ndarray, column: int) -> list[float]:
@@ -152,9 +168,12 @@ def draw(runs: dict[str, Run]) -> dict[str, Any]:
 
     figures = {}
     for task in TASKS:
-        mine = {c.replace("_", "-"): runs[f"{task}-{c}"] for c in ("single_head", "multi_head") if f"{task}-{c}" in runs}
+        mine = {
+            c.replace("_", "-"): runs[f"{task}-{c}"] for c in ("single_head", "multi_head") if f"{task}-{c}" in runs
+        }
         if mine:
             scratch = runs.get(f"{task}-none")
-            figures[task] = compare_curricula(mine, {label: tau_by_n(run) for label, run in
-                                                     (mine | ({"none": scratch} if scratch else {})).items()})
+            figures[task] = compare_curricula(
+                mine, {label: tau_by_n(run) for label, run in (mine | ({"none": scratch} if scratch else {})).items()}
+            )
     return figures

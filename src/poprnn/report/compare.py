@@ -14,6 +14,8 @@ from poprnn.report.style import Drawing
 from poprnn.training.run import Run
 
 Runs = Mapping[str, Run]
+MOST = 0.75
+"""Share of the members (of the most there are at any N) without whom a mean would be one of the fastest only."""
 
 
 def draw(runs: Runs) -> list[Drawing]:
@@ -47,14 +49,25 @@ def progress(runs: Runs) -> Drawing:
             solved, colour = curves.largest_solved(run), style.colour(place)
             epochs = np.arange(1, len(solved) + 1)
             axes.fill_between(epochs, solved.min(1), solved.max(1), step="mid", color=colour, alpha=0.2, linewidth=0)
-            axes.plot(epochs, np.percentile(solved, 50, axis=1, method="higher"), color=colour, drawstyle="steps-mid",
-                      linestyle=style.dash(place), linewidth=2, label=f"{name} ({_members(run)})")
+            axes.plot(
+                epochs,
+                np.percentile(solved, 50, axis=1, method="higher"),
+                color=colour,
+                drawstyle="steps-mid",
+                linestyle=style.dash(place),
+                linewidth=2,
+                label=f"{name} ({_members(run)})",
+            )
         style.whole_numbers(axes, "x")
         style.whole_numbers(axes, "y")
         _none(axes, "y", runs)
         style.legend(figure)
-        return style.finish("compare_progress", figure, f"{label[0].upper()}{label[1:]} against epochs. Line: "
-                            "reached by half of the members; band: from the slowest member to the fastest.")
+        return style.finish(
+            "compare_progress",
+            figure,
+            f"{label[0].upper()}{label[1:]} against epochs. Line: "
+            "reached by half of the members; band: from the slowest member to the fastest.",
+        )
 
 
 def largest(runs: Runs) -> Drawing:
@@ -65,8 +78,16 @@ def largest(runs: Runs) -> Drawing:
         figure, axes = style.panel(label, "condition", height=1.1 + 0.45 * len(names))
         for place, run in enumerate(runs.values()):
             solved = curves.largest_solved(run)[-1].astype(float)
-            axes.plot(solved, place + _apart(solved), "o", color=style.colour(place), markersize=4, alpha=0.75,
-                      clip_on=False, zorder=3)
+            axes.plot(
+                solved,
+                place + _apart(solved),
+                "o",
+                color=style.colour(place),
+                markersize=4,
+                alpha=0.75,
+                clip_on=False,
+                zorder=3,
+            )
             axes.plot([solved.mean()] * 2, [place - 0.34, place + 0.34], color=style.INK, linewidth=1.6)
         axes.set_yticks(range(len(names)), [style.wrap(name, 22) for name in names])
         axes.set_ylim(len(names) - 0.5, -0.5)
@@ -74,8 +95,11 @@ def largest(runs: Runs) -> Drawing:
         axes.grid(visible=False, axis="y")
         style.whole_numbers(axes, "x")
         _none(axes, "x", runs)
-        return style.finish("compare_largest", figure, f"{label[0].upper()}{label[1:]} at the end of training. "
-                            "Dot: one member; bar: mean over members.")
+        return style.finish(
+            "compare_largest",
+            figure,
+            f"{label[0].upper()}{label[1:]} at the end of training. Dot: one member; bar: mean over members.",
+        )
 
 
 def timescales(runs: Mapping[str, Run | Result], *, statistic: Literal["mean", "std"] = "mean") -> Drawing:
@@ -106,9 +130,13 @@ def _taus(lines: Mapping[str, tuple[np.ndarray, np.ndarray, str]], statistic: st
             _band(axes, x, values, place, name)
         style.whole_numbers(axes, "x")
         style.legend(figure)
-        return style.finish(f"compare_tau_{statistic}", figure, f"{words[0].upper()}{words[1:]} over units of their "
-                            "time constants when a memory was solved. Line and band: mean and SD over members, for "
-                            "memories that most members have solved; dotted: mean over the fewer who solved others.")
+        return style.finish(
+            f"compare_tau_{statistic}",
+            figure,
+            f"{words[0].upper()}{words[1:]} over units of their "
+            "time constants when a memory was solved. Line and band: mean and SD over members, for "
+            "memories that most members have solved; dotted: mean over the fewer who solved others.",
+        )
 
 
 def compare_curricula(runs: Runs, moments: Mapping[str, np.ndarray]) -> list[Drawing]:
@@ -156,16 +184,17 @@ def _single(name: str, run: Run | Result, statistic: str) -> Result:
 
 
 def _band(axes: Axes, x: np.ndarray, values: np.ndarray, place: int, name: str) -> None:
-    """Mean and SD over members where as many are there as anywhere, a dotted mean elsewhere."""
+    """Mean and SD over members where about as many are there as anywhere, a dotted mean elsewhere."""
     colour, there = style.colour(place), np.isfinite(values)
     count = there.sum(0)
     middle = np.where(count > 0, np.where(there, values, 0.0).sum(0) / np.maximum(count, 1), np.nan)
     spread = np.sqrt(np.where(there, (values - middle) ** 2, 0.0).sum(0) / np.maximum(count, 1))
-    complete = count == count.max()
+    complete = count >= MOST * count.max()
     full = np.where(complete, middle, np.nan)
     axes.fill_between(x, full - spread, full + spread, color=colour, alpha=0.2, linewidth=0)
-    axes.plot(x, full, color=colour, linestyle=style.dash(place), linewidth=2, marker=".",
-              label=f"{name} (n = {count.max()})")
+    axes.plot(
+        x, full, color=colour, linestyle=style.dash(place), linewidth=2, marker=".", label=f"{name} (n = {count.max()})"
+    )
     if not complete.all():
         axes.plot(x, middle, color=colour, linestyle=(0, (1, 1.5)), linewidth=1.2, marker=".", markersize=3, zorder=1)
 

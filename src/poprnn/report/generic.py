@@ -66,8 +66,12 @@ def _draw_one(result: Result, name: Hashable) -> Drawing | None:
             if len(values) == 1:
                 return None
             figure, axes = style.panel("member", label(variable))
-            marks.member_dots(axes, result.data["member"].values if "member" in result.data.coords else np.arange(
-                len(values)), values, error=_error(result, str(name)))
+            marks.member_dots(
+                axes,
+                result.data["member"].values if "member" in result.data.coords else np.arange(len(values)),
+                values,
+                error=_error(result, str(name)),
+            )
         elif len(dims) == 1 or (len(dims) == 2 and dims[0] == "member" and not _are_members(result, dims[1])):
             figure, axes = _along(result, variable, values.reshape(-1, values.shape[-1]), dims[-1])
         elif len(dims) == 2:
@@ -106,8 +110,14 @@ def _along(result: Result, variable: Any, values: np.ndarray, dim: str) -> tuple
     place = np.arange(len(coordinate))
     shift = np.linspace(-0.2, 0.2, len(values)) if len(values) > 1 else np.zeros(1)
     for k, row in enumerate(values):
-        axes.plot(place + shift[k], row, "o", color=style.BLUE, markersize=3,
-                  label="one member" if k == 0 and len(values) > 1 else None)
+        axes.plot(
+            place + shift[k],
+            row,
+            "o",
+            color=style.BLUE,
+            markersize=3,
+            label="one member" if k == 0 and len(values) > 1 else None,
+        )
     if len(values) > 1:
         axes.plot(place, marks.median(values), "_", color=style.INK, markersize=18, markeredgewidth=2, label="median")
     _names(axes, "x", coordinate.values)
@@ -117,13 +127,21 @@ def _along(result: Result, variable: Any, values: np.ndarray, dim: str) -> tuple
 def _map(result: Result, variable: Any, values: np.ndarray, dims: list[str]) -> tuple[Figure, Axes]:
     """A picture of a matrix with a colour bar; rows from the top."""
     down, across = (result.data.coords.get(d) for d in dims)
-    figure, axes = style.panel(*(style.words(d) if c is None else label(c) for d, c in zip(
-        reversed(dims), (across, down), strict=True)), height=3.6)
+    figure, axes = style.panel(
+        *(style.words(d) if c is None else label(c) for d, c in zip(reversed(dims), (across, down), strict=True)),
+        height=3.6,
+    )
     finite = values[np.isfinite(values)]
     both = finite.size and finite.min() < 0 < finite.max()
     bound = float(np.abs(finite).max()) if both else None
-    picture = axes.imshow(values, aspect="auto", interpolation="nearest", cmap="PuOr_r" if both else "viridis",
-                          vmin=None if bound is None else -bound, vmax=bound)
+    picture = axes.imshow(
+        values,
+        aspect="auto",
+        interpolation="nearest",
+        cmap="PuOr_r" if both else "viridis",
+        vmin=None if bound is None else -bound,
+        vmax=bound,
+    )
     axes.grid(visible=False)
     figure.colorbar(picture, ax=axes, label=style.wrap(label(variable), 34))
     for which, coordinate in (("x", across), ("y", down)):

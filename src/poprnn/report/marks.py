@@ -10,19 +10,28 @@ from poprnn.report import style
 MAX_BINS = 50
 
 
-def member_lines(axes: Axes, x: np.ndarray, values: np.ndarray, *, colour: str = style.BLUE, label: str = "median",
-                 dash: Any = "-") -> None:
+def member_lines(
+    axes: Axes,
+    x: np.ndarray,
+    values: np.ndarray,
+    *,
+    colour: str = style.BLUE,
+    middle: str = style.INK,
+    label: str = "median",
+    dash: Any = "-",
+) -> None:
     """One thin line for each row of ``values`` (member, x) and, above several, a thick one for their median.
 
-    The median goes only as far as half of the members have a value; the rest would be a median of the best.
+    The median (in the colour ``middle``) goes only as far as half of the members have a value; the rest would be a
+    median of the best.
     """
     dot = "." if len(x) <= 20 else None
     if len(values) == 1:
         axes.plot(x, values[0], color=colour, marker=dot, linestyle=dash, label=None if label == "median" else label)
         return
     enough = 2 * np.isfinite(values).sum(0) >= len(values)
-    axes.plot(x, np.where(enough, median(values), np.nan), color=colour, linewidth=2.2, linestyle=dash, label=label,
-              marker="." if enough.sum() == 1 else None, zorder=3)
+    thick = {"color": middle, "linewidth": 2.2, "linestyle": dash, "marker": "." if enough.sum() == 1 else None}
+    axes.plot(x, np.where(enough, median(values), np.nan), label=label, zorder=3, **thick)
     stroke = style.thin(len(values))
     for row in values:
         axes.plot(x, row, color=colour, marker=dot, markersize=3, rasterized=values.size > style.RASTER, **stroke)
@@ -56,8 +65,9 @@ def bins(values: np.ndarray) -> np.ndarray:
     return np.linspace(low, high, n + 1)
 
 
-def distribution(axes: Axes, values: np.ndarray, *, edges: np.ndarray, colour: str = style.BLUE,
-                 label: str = "all members") -> None:
+def distribution(
+    axes: Axes, values: np.ndarray, *, edges: np.ndarray, colour: str = style.BLUE, label: str = "all members"
+) -> None:
     """Histogram of all of ``values`` (member, unit), filled, and of each member as a thin outline.
 
     Above twenty members a pale band from the lowest to the highest outline stands for all of them. Ends at y = 0;
@@ -79,7 +89,8 @@ def distribution_words(n_members: int) -> str:
     if n_members == 1:
         return ""
     return " Filled: all members together; " + (
-        "pale band: from the lowest to the highest of them." if n_members > 20 else "thin outlines: one each.")
+        "pale band: from the lowest to the highest of them." if n_members > 20 else "thin outlines: one each."
+    )
 
 
 def from_zero(axes: Axes) -> None:
@@ -92,13 +103,32 @@ def _shares(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
     return np.histogram(finite, edges)[0] / max(finite.size, 1)
 
 
-def member_dots(axes: Axes, members: np.ndarray, values: np.ndarray, *, error: np.ndarray | None = None,
-                colour: str = style.BLUE, label: str | None = None, marker: str = "o") -> None:
+def member_dots(
+    axes: Axes,
+    members: np.ndarray,
+    values: np.ndarray,
+    *,
+    error: np.ndarray | None = None,
+    colour: str = style.BLUE,
+    label: str | None = None,
+    marker: str = "o",
+) -> None:
     """A dot for each member, with its error where there is one."""
     size = 4.5 if len(members) <= 30 else 2.5
     if error is not None:
         error = np.where(np.isfinite(error), np.abs(error), 0.0)
-    axes.errorbar(members, values, yerr=error, color=colour, marker=marker, markersize=size, linestyle="none",
-                  elinewidth=1, label=label, clip_on=False, zorder=3)
+    axes.errorbar(
+        members,
+        values,
+        yerr=error,
+        color=colour,
+        marker=marker,
+        markersize=size,
+        linestyle="none",
+        elinewidth=1,
+        label=label,
+        clip_on=False,
+        zorder=3,
+    )
     style.whole_numbers(axes, "x")
     axes.set_xlim(members.min() - 0.6, members.max() + 0.6)

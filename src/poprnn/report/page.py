@@ -19,12 +19,19 @@ from poprnn.report import curves, style, tables
 from poprnn.report import figures as figures_
 from poprnn.report import results as results_
 from poprnn.report.style import Drawing
+from poprnn.report.words import show
 from poprnn.training.run import Run
 
 
-def report(run_or_folder: Run | str | Path, path: str | Path, *, results: Iterable[Result] = (),
-           claims: Sequence[tables.Claim] | None = None, figures: figures_.Given = None,
-           title: str | None = None) -> Path:
+def report(
+    run_or_folder: Run | str | Path,
+    path: str | Path,
+    *,
+    results: Iterable[Result] = (),
+    claims: Sequence[tables.Claim] | None = None,
+    figures: figures_.Given = None,
+    title: str | None = None,
+) -> Path:
     """Write one HTML file with everything about a run inside: style, figures, tables, the experiment.
 
     Args:
@@ -65,9 +72,16 @@ def report(run_or_folder: Run | str | Path, path: str | Path, *, results: Iterab
     return _write(path, title or f"{run.task.name()} · {run.cell.name()} · {members}", "; ".join(lead) + ".", sections)
 
 
-def recipe_report(about: Mapping[str, Any], scale: str, runs: Mapping[str, Run],  # noqa: PLR0917
-                  claims: Sequence[tables.Claim], figures: figures_.Given, path: str | Path, *,
-                  name: str | None = None) -> Path:
+def recipe_report(
+    about: Mapping[str, Any],
+    scale: str,
+    runs: Mapping[str, Run],
+    claims: Sequence[tables.Claim],
+    figures: figures_.Given,
+    path: str | Path,
+    *,
+    name: str | None = None,
+) -> Path:
     """Write one HTML file about a reproduced result: its verdicts, its figures, and every population behind them.
 
     Args:
@@ -145,7 +159,8 @@ def _grid(place: str, drawings: Iterable[Drawing], first: str = "") -> str:
         width, height = drawing.figure.get_size_inches()
         wide = bool(width > 1.9 * height and width > 6)
         classes = " ".join(filter(None, ("wide" * wide, "foreign" * (not drawing.themed))))
-        svg = dataclasses.replace(drawing, name=f"{place}.{drawing.name}").svg().replace("<svg", f'<svg aria-label="{escape(drawing.caption)}"', 1)
+        svg = dataclasses.replace(drawing, name=f"{place}.{drawing.name}").svg()
+        svg = svg.replace("<svg", f'<svg aria-label="{escape(drawing.caption)}"', 1)
         caption = f"<figcaption>{escape(drawing.caption)}</figcaption>" if drawing.caption else ""
         cells.append(f'<figure class="{classes}">\n{svg}\n{caption}</figure>')
     return f'<div class="figures">\n{"".join(cells)}\n</div>' if cells else ""
@@ -153,26 +168,30 @@ def _grid(place: str, drawings: Iterable[Drawing], first: str = "") -> str:
 
 def _answer(place: str, result: Result) -> str:
     """A result: how it was made, whom it leaves out, its numbers, its figures."""
-    options = ", ".join(f"{name} = {tables.show(value) or 'default'}" for name, value in result.options.items())
+    options = ", ".join(f"{name} = {show(value) or 'default'}" for name, value in result.options.items())
     by_reason: dict[str, list[str]] = {}
     for member, reason in result.left_out.items():
         by_reason.setdefault(reason, []).append(str(member))
     left_out = "; ".join(f"{style.words(reason)}: {', '.join(who)}" for reason, who in by_reason.items())
     lines = [f"Options: {options}." if options else "", f"Members left out ({left_out})." if left_out else ""]
     text = "".join(f'<p class="lead">{escape(line)}</p>' for line in lines if line)
-    return (f"<h3>{escape(result.name)}</h3>\n{text}\n"
-            f"{_grid(place, results_.draw(result), tables.numbers(result))}")
+    return f"<h3>{escape(result.name)}</h3>\n{text}\n{_grid(place, results_.draw(result), tables.numbers(result))}"
 
 
 def _population(place: str, label: str, run: Run) -> str:
     """One of several populations, folded away."""
-    return (f"<details><summary>{escape(label)}</summary>\n{tables.summary(run, command=False)}\n"
-            f"{_grid(place, curves.draw(run))}\n<h3>Members</h3>\n{tables.members(run)}\n<h3>Experiment</h3>\n<pre>{escape(_toml(run))}</pre></details>")
+    return (
+        f"<details><summary>{escape(label)}</summary>\n{tables.summary(run, command=False)}\n"
+        f"{_grid(place, curves.draw(run))}\n<h3>Members</h3>\n{tables.members(run)}\n"
+        f"<h3>Experiment</h3>\n<pre>{escape(_toml(run))}</pre></details>"
+    )
 
 
 def _experiment(run: Run) -> str:
-    return ("<details><summary>All options as they were resolved (TOML)</summary>\n"
-            f"<pre>{escape(_toml(run))}</pre></details>")
+    return (
+        "<details><summary>All options as they were resolved (TOML)</summary>\n"
+        f"<pre>{escape(_toml(run))}</pre></details>"
+    )
 
 
 def _toml(run: Run) -> str:
@@ -197,8 +216,10 @@ def _cite(keys: Iterable[str]) -> str:
             entries.append(bibtex([key]))
         except KeyError:
             entries.append(f"% {key}: see the plug-in that brought it")
-    return ("<p>The software, and the papers behind the parts that were used:</p>\n"
-            f"<pre>{escape(chr(10).join(entries))}</pre>")
+    return (
+        "<p>The software, and the papers behind the parts that were used:</p>\n"
+        f"<pre>{escape(chr(10).join(entries))}</pre>"
+    )
 
 
 # --- the file ------------------------------------------------------------------------------------------------------
@@ -209,10 +230,14 @@ def _write(path: str | Path, title: str, lead: str, sections: Mapping[str, str])
     there = {_anchor(word): (word, html) for word, html in sections.items() if html}
     template = Template(resources.files("poprnn.report").joinpath("page.html").read_text(encoding="utf-8"))
     text = template.substitute(
-        title=escape(title), version=escape(poprnn.__version__), lead=escape(lead),
+        title=escape(title),
+        version=escape(poprnn.__version__),
+        lead=escape(lead),
         nav=" ".join(f'<a href="#{anchor}">{word}</a>' for anchor, (word, _) in there.items()),
-        body="\n".join(f'<section id="{anchor}">\n<h2>{word}</h2>\n{html}\n</section>'
-                       for anchor, (word, html) in there.items()))
+        body="\n".join(
+            f'<section id="{anchor}">\n<h2>{word}</h2>\n{html}\n</section>' for anchor, (word, html) in there.items()
+        ),
+    )
     path = Path(path)
     with storage.atomic_file(path) as aside:
         aside.write_text(text, encoding="utf-8")

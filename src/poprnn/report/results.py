@@ -54,19 +54,26 @@ def accuracy_by_n(result: Result) -> list[Drawing]:
 def timescales_single(result: Result) -> list[Drawing]:
     """Mean and spread of the time constants against the memory solved, and their final distribution."""
     data, out = result.data, []
-    for variable, label, what in (("mean_by_stage", f"mean of {TAU}", "Mean over units"),
-                                  ("std_by_stage", f"SD of {TAU}", "Standard deviation over units")):
+    for variable, label, what in (
+        ("mean_by_stage", f"mean of {TAU}", "Mean over units"),
+        ("std_by_stage", f"SD of {TAU}", "Standard deviation over units"),
+    ):
         if variable in data:
             caption = f"{what} of the time constants, whenever a stage of the curriculum was passed."
-            out.append(_by_stage(result, {variable: (style.BLUE, "median")}, f"timescales_single_{variable[:-9]}",
-                                 label, caption))
+            out.append(
+                _by_stage(
+                    result, {variable: (style.BLUE, "median")}, f"timescales_single_{variable[:-9]}", label, caption
+                )
+            )
     with style.look():
         figure, axes = style.panel(f"time constant {TAU}", "share of units")
         tau = data["tau"].values
         marks.distribution(axes, tau, edges=marks.bins(tau))
         marks.from_zero(axes)
-        caption = (f"Time constants at the end of training. Mean over units: {spread_words(tau.mean(1))}."
-                   + marks.distribution_words(len(tau)))
+        caption = (
+            f"Time constants at the end of training. Mean over units: {spread_words(tau.mean(1))}."
+            + marks.distribution_words(len(tau))
+        )
         return [*out, style.finish("timescales_single", figure, caption)]
 
 
@@ -98,17 +105,31 @@ def _dimensions_by_member(result: Result, share: float) -> Drawing:
     with style.look():
         figure, axes = style.panel("member", "dimensions")
         members = data["member"].values
-        marks.member_dots(axes, members, data["n_components"].values.astype(float),
-                          label=f"components for {share:.0%} of the variance")
-        marks.member_dots(axes, members, data["participation_ratio"].values, colour=style.VERMILLION, marker="D",
-                          error=None if error is None else error.values, label="participation ratio (± standard error)")
+        marks.member_dots(
+            axes,
+            members,
+            data["n_components"].values.astype(float),
+            label=f"components for {share:.0%} of the variance",
+        )
+        marks.member_dots(
+            axes,
+            members,
+            data["participation_ratio"].values,
+            colour=style.VERMILLION,
+            marker="D",
+            error=None if error is None else error.values,
+            label="participation ratio (± standard error)",
+        )
         axes.set_ylim(bottom=0)
         style.legend(figure)
         return style.finish("dimensionality_by_member", figure, "Two counts of dimensions, member by member.")
 
 
-PARTS = {"positive": (style.VERMILLION, "positive weights"), "negative": (style.BLUE, "negative weights"),
-         "mean": (style.GREEN, "all weights (mean)")}
+PARTS = {
+    "positive": (style.VERMILLION, "positive weights"),
+    "negative": (style.BLUE, "negative weights"),
+    "mean": (style.GREEN, "all weights (mean)"),
+}
 
 
 def connectivity(result: Result) -> list[Drawing]:
@@ -122,13 +143,22 @@ def connectivity(result: Result) -> list[Drawing]:
         axes.axvline(0, color=style.QUIET, linewidth=0.8, zorder=1)
         marks.from_zero(axes)
         style.legend(figure)
-        caption = ("Incoming weights, averaged over all possible connections of a unit, at the end of training."
-                   + marks.distribution_words(data.sizes["member"]))
+        caption = (
+            "Incoming weights, averaged over all possible connections of a unit, at the end of training."
+            + marks.distribution_words(data.sizes["member"])
+        )
         out = [style.finish("connectivity", figure, caption)]
     if all(f"{part}_by_stage" in data for part in PARTS):
         lines = {f"{part}_by_stage": look for part, look in PARTS.items()}
-        out.append(_by_stage(result, lines, "connectivity_by_stage", "mean incoming recurrent weight",
-                             "Mean over units of the incoming weights whenever a stage was passed."))
+        out.append(
+            _by_stage(
+                result,
+                lines,
+                "connectivity_by_stage",
+                "mean incoming recurrent weight",
+                "Mean over units of the incoming weights whenever a stage was passed.",
+            )
+        )
     return out
 
 
@@ -160,7 +190,15 @@ def _by_stage(result: Result, lines: dict[str, tuple[str, str]], name: str, labe
         figure, axes = style.panel(next(iter(stages.values()))[2], label)
         for place, (variable, (x, values, _)) in enumerate(stages.items()):
             colour, word = lines[variable]
-            marks.member_lines(axes, x, values, colour=colour, label=word, dash=style.dash(place))
+            marks.member_lines(
+                axes,
+                x,
+                values,
+                colour=colour,
+                middle=colour if len(stages) > 1 else style.INK,
+                label=word,
+                dash=style.dash(place),
+            )
         style.whole_numbers(axes, "x")
         handles = [h for h in axes.get_legend_handles_labels()[0] if h.get_label() != "one member"]
         n_members = result.data.sizes["member"]
@@ -191,9 +229,15 @@ def _dotted(n_lines: int) -> dict[str, Any]:
 
 
 OWN: dict[str, Callable[[Result], list[Drawing]]] = {
-    "accuracy_by_n": accuracy_by_n, "timescales_single": timescales_single, "dimensionality": dimensionality,
-    "connectivity": connectivity}
-REQUIRED = {"accuracy_by_n": {"accuracy"}, "timescales_single": {"tau"},
-            "dimensionality": {"n_components", "cumulative", "participation_ratio"},
-            "connectivity": {"mean", "positive", "negative"}}
+    "accuracy_by_n": accuracy_by_n,
+    "timescales_single": timescales_single,
+    "dimensionality": dimensionality,
+    "connectivity": connectivity,
+}
+REQUIRED = {
+    "accuracy_by_n": {"accuracy"},
+    "timescales_single": {"tau"},
+    "dimensionality": {"n_components", "cumulative", "participation_ratio"},
+    "connectivity": {"mean", "positive", "negative"},
+}
 """What a result of that name must hold to be drawn in its own way."""

@@ -41,20 +41,58 @@ RASTER = 40_000
 WIDTH, HEIGHT = 4.6, 3.1
 """Inches; text stays readable when a panel is shrunk to the width of a phone."""
 
-_THEME = {INK: "--ink", QUIET: "--quiet", HAIR: "--hair", BLUE: "--blue", VERMILLION: "--vermillion",
-          GREEN: "--green", PURPLE: "--purple", ORANGE: "--orange", SKY: "--sky"}
+_THEME = {
+    INK: "--ink",
+    QUIET: "--quiet",
+    HAIR: "--hair",
+    BLUE: "--blue",
+    VERMILLION: "--vermillion",
+    GREEN: "--green",
+    PURPLE: "--purple",
+    ORANGE: "--orange",
+    SKY: "--sky",
+}
 """Colours that a page may exchange in dark mode, and the names of its CSS variables for them."""
 
 _SETTINGS = {
-    "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "font.size": 9, "axes.titlesize": 9,
-    "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.labelsize": 9, "xtick.labelsize": 8,
-    "ytick.labelsize": 8, "legend.fontsize": 8, "text.color": INK, "axes.labelcolor": INK, "axes.titlecolor": INK,
-    "axes.edgecolor": QUIET, "xtick.color": QUIET, "ytick.color": QUIET, "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK, "axes.linewidth": 0.8, "axes.spines.top": False, "axes.spines.right": False,
-    "axes.grid": True, "axes.grid.axis": "y", "grid.color": HAIR, "grid.linewidth": 0.6, "axes.axisbelow": True,
-    "lines.linewidth": 1.5, "lines.solid_capstyle": "round", "legend.frameon": False, "figure.facecolor": "white",
-    "axes.facecolor": "none", "savefig.facecolor": "auto", "axes.formatter.useoffset": False,
-    "svg.fonttype": "path", "svg.hashsalt": "poprnn", "figure.dpi": 100, "savefig.dpi": 200, "path.simplify": True,
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "axes.edgecolor": QUIET,
+    "xtick.color": QUIET,
+    "ytick.color": QUIET,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "grid.color": HAIR,
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "lines.linewidth": 1.5,
+    "lines.solid_capstyle": "round",
+    "legend.frameon": False,
+    "figure.facecolor": "white",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "auto",
+    "axes.formatter.useoffset": False,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "poprnn",
+    "figure.dpi": 100,
+    "savefig.dpi": 200,
+    "path.simplify": True,
 }
 
 
@@ -89,10 +127,15 @@ class Drawing:
         """The ``<svg>`` element alone, for use inside a page: no outside references, ids of its own."""
         out = io.StringIO()
         with look():
-            self.figure.savefig(out, format="svg", transparent=self.themed, metadata={"Date": None, "Creator": None},
-                                bbox_inches=self._bounds())
+            self.figure.savefig(
+                out,
+                format="svg",
+                transparent=self.themed,
+                metadata={"Date": None, "Creator": None},
+                bbox_inches=self._bounds(),
+            )
         text = out.getvalue()
-        text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg"):], flags=re.DOTALL)
+        text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
         text = re.sub(r'\bid="', f'id="{self.name}.', text)
         text = re.sub(r'href="#', f'href="#{self.name}.', text)
         text = re.sub(r"url\(#", f"url(#{self.name}.", text)

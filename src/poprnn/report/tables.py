@@ -1,6 +1,5 @@
 """The tables of the page, as HTML; every word that comes from outside is escaped."""
 
-import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
@@ -8,104 +7,38 @@ from typing import Any
 import numpy as np
 
 from poprnn.analysis.contract import Result
-from poprnn.core.blueprint import Blueprint
 from poprnn.report import curves, style
 from poprnn.report.generic import is_error
+from poprnn.report.words import described, duration, operations, show, size
 from poprnn.training.run import Run
 
 Claim = Mapping[str, Any]
 _VERDICTS = {True: ("passed", "✓ passed"), False: ("failed", "✗ failed"), None: ("open", "– not judged")}
 
 
-# --- words and numbers ---------------------------------------------------------------------------------------------
-
-
-def show(value: Any) -> str:
-    """A value as short text: four digits, lists in brackets, nothing for ``None``.
-
-    >>> show(0.123456), show([1.0, 2.5]), show(None), show(True)
-    ('0.1235', '[1, 2.5]', '', 'yes')
-    """
-    if value is None:
-        return ""
-    if isinstance(value, bool | np.bool_):
-        return "yes" if value else "no"
-    if isinstance(value, float | np.floating):
-        return f"{value:.4g}" if np.isfinite(value) else "not finite"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{k}: {show(v)}" for k, v in value.items())
-    if isinstance(value, list | tuple | np.ndarray):
-        return "[" + ", ".join(show(v) for v in value) + "]"
-    return str(value)
-
-
-def duration(seconds: float) -> str:
-    """A time span in words.
-
-    >>> duration(0.42), duration(75), duration(7380)
-    ('0.42 s', '1 min 15 s', '2 h 3 min')
-    """
-    if seconds < 60:
-        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def size(number: float, unit: str) -> str:
-    """A large number with a prefix.
-
-    >>> size(6.4e11, "FLOP")
-    '640 GFLOP'
-    """
-    for prefix in ("", "k", "M", "G", "T", "P"):
-        if number < 1000:
-            return f"{number:.3g} {prefix}{unit}"
-        number /= 1000
-    return f"{number:.3g} E{unit}"
-
-
-def operations(flops: float, seconds: float | None) -> str:
-    """Number of operations, and how many a second where the time is known."""
-    return size(flops, "FLOP") + (f", {size(flops / seconds, 'FLOP/s')} on average" if seconds else "")
-
-
-def described(blueprint: Blueprint) -> str:
-    """A blueprint's name and the options in which it departs from its defaults.
-
-    >>> import poprnn as pr
-    >>> described(pr.tasks.NParity(n_max=5))
-    'n_parity (n_max = 5)'
-    """
-    plain = blueprint.to_dict()
-    options = []
-    for field in dataclasses.fields(blueprint):  # type: ignore[arg-type]
-        default = getattr(field.default, "default", field.default)
-        if field.name in plain and getattr(blueprint, field.name) != default:
-            value = plain[field.name]
-            shown = value.get("kind", "…") if isinstance(value, dict) else show(value)
-            options.append(f"{field.name} = {shown}")
-    return blueprint.name() + (f" ({', '.join(options)})" if options else "")
-
-
-# --- tables --------------------------------------------------------------------------------------------------------
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, kind: str, numbers: Iterable[int] = (),
-          tall: bool = False) -> str:
+def table(
+    head: Sequence[str], rows: Iterable[Sequence[str]], *, kind: str, numbers: Iterable[int] = (), tall: bool = False
+) -> str:
     """A table from cells that are HTML already; ``numbers`` are the columns to align on the right."""
     right = dict.fromkeys(numbers, ' class="number"')
     words = "".join(f'<th scope="col"{right.get(i, "")}>{escape(word)}</th>' for i, word in enumerate(head))
-    body = "\n".join("<tr>" + "".join(
-        f'<td data-label="{escape(head[i])}"{right.get(i, "")}>{cell}</td>' for i, cell in enumerate(row)) + "</tr>"
-        for row in rows)
-    return (f'<div class="card{" tall" * tall}"><table class="{kind}">\n<thead><tr>{words}</tr></thead>\n'
-            f"<tbody>\n{body}\n</tbody></table></div>")
+    body = "\n".join(
+        "<tr>"
+        + "".join(f'<td data-label="{escape(head[i])}"{right.get(i, "")}>{cell}</td>' for i, cell in enumerate(row))
+        + "</tr>"
+        for row in rows
+    )
+    return (
+        f'<div class="card{" tall" * tall}"><table class="{kind}">\n<thead><tr>{words}</tr></thead>\n'
+        f"<tbody>\n{body}\n</tbody></table></div>"
+    )
 
 
 def facts(rows: Mapping[str, str]) -> str:
     """A table of names and values; values are HTML already, empty ones are left out."""
-    body = "\n".join(f'<tr><th scope="row">{escape(name)}</th><td>{value}</td></tr>' for name, value in rows.items()
-                     if value)
+    body = "\n".join(
+        f'<tr><th scope="row">{escape(name)}</th><td>{value}</td></tr>' for name, value in rows.items() if value
+    )
     return f'<div class="card"><table class="facts"><tbody>\n{body}\n</tbody></table></div>'
 
 
@@ -122,8 +55,12 @@ def summary(run: Run, *, command: bool = True) -> str:
         "Cell": escape(described(setup.cell)),
         "Members": escape(f"{run.n_members}" + (f"; differing in {varied}" if varied else "")),
         "Outcomes": escape(outcome_words(run)),
-        "Training": escape(f"{training.batch} trials a step, {training.steps_per_epoch} steps an epoch, "
-                           f"{len(run.history)} of at most {training.epochs} epochs") if trained else "",
+        "Training": escape(
+            f"{training.batch} trials a step, {training.steps_per_epoch} steps an epoch, "
+            f"{len(run.history)} of at most {training.epochs} epochs"
+        )
+        if trained
+        else "",
         "Optimiser": escape(described(training.optimizer)) if trained else "",
         "Curriculum": escape(described(training.curriculum)) if trained else "",
         "Method": escape(described(training.method)) if trained else "",
@@ -132,9 +69,20 @@ def summary(run: Run, *, command: bool = True) -> str:
         "Time": escape(duration(seconds)) if seconds is not None else "",
         "Operations": escape(operations(flops, seconds)) if flops else "",
         "Peak memory": escape(size(manifest["peak_bytes"], "B")) if manifest.get("peak_bytes") else "",
-        "Machine": escape(", ".join(filter(None, (
-            machine.get("processor", ""), f"{machine.get('n_devices', '?')} {machine.get('platform', '')} device(s)",
-            f"{machine.get('n_threads', '?')} thread(s)")))) if machine else "",
+        "Machine": escape(
+            ", ".join(
+                filter(
+                    None,
+                    (
+                        machine.get("processor", ""),
+                        f"{machine.get('n_devices', '?')} {machine.get('platform', '')} device(s)",
+                        f"{machine.get('n_threads', '?')} thread(s)",
+                    ),
+                )
+            )
+        )
+        if machine
+        else "",
         "Versions": escape(", ".join(f"{name} {number}" for name, number in versions.items())),
         "Seed": escape(show(run.seed)),
         "Folder": f"<code>{escape(str(run.path))}</code>" if run.path else "",
@@ -207,10 +155,21 @@ def populations(runs: Mapping[str, Run]) -> str:
     for name, run in runs.items():
         reached = sorted(set(member_columns(run).get("largest N", [])), key=lambda n: int(n) if n.isdigit() else -1)
         seconds = run.manifest.get("seconds")
-        rows.append([escape(cell) for cell in (
-            name, run.task.name(), run.cell.name(), run.setup.training.curriculum.name(), str(run.n_members),
-            outcome_words(run), " to ".join(dict.fromkeys([*reached[:1], *reached[-1:]])),
-            "" if seconds is None else duration(seconds))])
+        rows.append(
+            [
+                escape(cell)
+                for cell in (
+                    name,
+                    run.task.name(),
+                    run.cell.name(),
+                    run.setup.training.curriculum.name(),
+                    str(run.n_members),
+                    outcome_words(run),
+                    " to ".join(dict.fromkeys([*reached[:1], *reached[-1:]])),
+                    "" if seconds is None else duration(seconds),
+                )
+            ]
+        )
     head = ["population", "task", "cell", "curriculum", "members", "outcomes", "largest N", "time"]
     return table(head, rows, kind="members", numbers=(4, 6, 7))
 
@@ -236,7 +195,7 @@ def member_columns(run: Run) -> dict[str, list[str]]:
             out["stages passed"] = [f"{n} of {n_stages}" for n in run.stages_passed()]
             if (asked := curves.memories(run)) is not None:
                 out["largest N"] = [str(n) if n in asked else "none" for n in curves.largest_solved(run)[-1]]
-        steps = run.history["n_steps"].max(0)
+        steps = np.maximum(run.history["n_steps"].max(0), 0)
         out["epochs"] = [show(float(n)) for n in np.round(steps / training.steps_per_epoch, 2)]
         out["final loss"] = _last(run.history["loss"])
         out[f"final {style.words(run.task.score)}"] = _last(curves.mean_score(run))
@@ -269,4 +228,4 @@ def numbers(result: Result) -> str:
         return ""
     several = any(row[2] for row in rows)
     head = ("", "median", "lowest", "highest") if several else ("", "value")
-    return table(head, [row[:len(head)] for row in rows], kind="numbers", numbers=range(1, len(head)))
+    return table(head, [row[: len(head)] for row in rows], kind="numbers", numbers=range(1, len(head)))

@@ -38,8 +38,9 @@ class MemoryTask(Task):
 
     def __post_init__(self) -> None:
         if self.n_max < self.n_min:
-            raise ConfigurationError(f"{type(self).__name__}: n_max = {self.n_max} must be at least "
-                                     f"n_min = {self.n_min}")
+            raise ConfigurationError(
+                f"{type(self).__name__}: n_max = {self.n_max} must be at least n_min = {self.n_min}"
+            )
 
     @property
     def n_heads(self) -> int:  # type: ignore[override]
@@ -86,8 +87,9 @@ class MemoryTask(Task):
             choice = jax.random.randint(dt_key, (), 0, len(self.dt))
             dt = jnp.asarray(self.dt, jnp.float32)[choice]
             steps = jnp.asarray([self.steps_per_bit(d) for d in self.dt])[choice]
-        return Setting(n_bits * steps, dt, {"n_bits": n_bits, "steps": steps, "active": stage.active,
-                                            "shared": stage.shared})
+        return Setting(
+            n_bits * steps, dt, {"n_bits": n_bits, "steps": steps, "active": stage.active, "shared": stage.shared}
+        )
 
     def bits(self, *, key: PRNGKey, n_bits: int | None = None) -> Int[Array, "bit"]:
         """A sequence of random bits."""
@@ -102,8 +104,11 @@ class MemoryTask(Task):
             inputs = jnp.repeat(bits, self.steps_per_bit())
         else:
             inputs = bits[jnp.arange(self.capacity) // setting.extra["steps"]]
-        return Trial(inputs[:, None].astype(jnp.float32), self.answers(bits, setting.extra["n_bits"]),
-                     setting.extra["active"].astype(jnp.float32))
+        return Trial(
+            inputs[:, None].astype(jnp.float32),
+            self.answers(bits, setting.extra["n_bits"]),
+            setting.extra["active"].astype(jnp.float32),
+        )
 
     def answers(self, bits: Int[Array, "bit"], n_bits: Int[Array, ""]) -> Int[Array, "head"]:
         """Class of every head after the first ``n_bits`` bits."""

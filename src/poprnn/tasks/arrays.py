@@ -51,8 +51,9 @@ class Arrays(Task):
         if self.held_out >= n:
             raise ConfigurationError(f"Arrays: held_out = {self.held_out}: there are only {n} trials")
         if targets.ndim == 2 and self.loss_kind == "mean_squared_error":
-            raise ConfigurationError("Arrays: loss_kind = 'mean_squared_error' needs targets [trial, time, output], not "
-                                     "classes")
+            raise ConfigurationError(
+                "Arrays: loss_kind = 'mean_squared_error' needs targets [trial, time, output], not classes"
+            )
         if targets.ndim == 2 and 0 < self.n_classes <= targets.max():
             raise ConfigurationError(f"Arrays: n_classes = {self.n_classes}, but the largest class is {targets.max()}")
         digest = _digest(data)
@@ -148,9 +149,12 @@ class Arrays(Task):
 
 
 def _digest(arrays: dict[str, np.ndarray]) -> str:
-    return hashlib.sha256(b"".join(
-        name.encode() + str(a.shape).encode() + np.ascontiguousarray(a).tobytes()
-        for name, a in sorted(arrays.items()))).hexdigest()
+    return hashlib.sha256(
+        b"".join(
+            name.encode() + str(a.shape).encode() + np.ascontiguousarray(a).tobytes()
+            for name, a in sorted(arrays.items())
+        )
+    ).hexdigest()
 
 
 def _target(targets: Any) -> np.ndarray:
@@ -163,14 +167,19 @@ def _check(arrays: dict[str, np.ndarray], where: str) -> None:
         raise ConfigurationError(f"{where}: needs 'inputs' and 'targets', has {sorted(arrays)}")
     inputs, targets = arrays["inputs"], arrays["targets"]
     if inputs.ndim != 3 or targets.ndim not in (2, 3) or targets.shape[:2] != inputs.shape[:2]:
-        raise ConfigurationError(f"{where}: inputs {list(inputs.shape)} must be [trial, time, input] and targets "
-                                 f"{list(targets.shape)} [trial, time, output] or, for classes, [trial, time]")
+        raise ConfigurationError(
+            f"{where}: inputs {list(inputs.shape)} must be [trial, time, input] and targets "
+            f"{list(targets.shape)} [trial, time, output] or, for classes, [trial, time]"
+        )
     if "weights" in arrays and arrays["weights"].shape != inputs.shape[:2]:
-        raise ConfigurationError(f"{where}: weights {list(arrays['weights'].shape)} must be [trial, time] = "
-                                 f"{list(inputs.shape[:2])}")
+        raise ConfigurationError(
+            f"{where}: weights {list(arrays['weights'].shape)} must be [trial, time] = {list(inputs.shape[:2])}"
+        )
     if targets.ndim == 2 and targets.dtype.kind != "i":
-        raise ConfigurationError(f"{where}: targets [trial, time] are classes and must be integers; numbers need an output "
-                                 "axis, [trial, time, 1]")
+        raise ConfigurationError(
+            f"{where}: targets [trial, time] are classes and must be integers; numbers need an output "
+            "axis, [trial, time, 1]"
+        )
     if targets.dtype.kind == "i" and targets.min() < 0:
         raise ConfigurationError(f"{where}: classes must not be negative")
     if not all(np.isfinite(a).all() for a in arrays.values()):

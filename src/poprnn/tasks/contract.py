@@ -33,7 +33,7 @@ class Setting(NamedTuple):
     """Steps of the trials in this batch, at most the task's capacity."""
     dt: Scalar | float | None = None
     """Integration step of this batch; ``None`` leaves it to the cell."""
-    extra: dict[str, Any] = {}
+    extra: dict[str, Any] = {}  # noqa: RUF012
     """Anything else the task wants to remember (active heads, a condition, …)."""
 
 
@@ -119,8 +119,9 @@ class Task(Blueprint):
         """Closed loop: the task's own state at the start of a trial."""
         raise NotImplementedError
 
-    def respond(self, task_state: Tree, trial: Trial, time: Count, output: Float[Array, "output"], *,
-                key: PRNGKey) -> tuple[Tree, Float[Array, "input"]]:
+    def respond(
+        self, task_state: Tree, trial: Trial, time: Count, output: Float[Array, "output"], *, key: PRNGKey
+    ) -> tuple[Tree, Float[Array, "input"]]:
         """Closed loop: the next input, from the network's output at the step before."""
         raise NotImplementedError
 

@@ -13,8 +13,9 @@ from poprnn.training.run import Run, to_numpy
 from poprnn.training.settings import Population, Setup, Training
 
 
-def from_arrays(task: Task | str, cell: Cell | str, arrays: dict[str, Any], *, seed: int = 0,
-                training: Training | None = None) -> Run:
+def from_arrays(
+    task: Task | str, cell: Cell | str, arrays: dict[str, Any], *, seed: int = 0, training: Training | None = None
+) -> Run:
     """A population from arrays trained elsewhere; every analysis then works on it.
 
     Args:
@@ -46,6 +47,7 @@ def from_arrays(task: Task | str, cell: Cell | str, arrays: dict[str, Any], *, s
         rows = [{name: a[k] if stacked else a for name, a in arrays.items()} for k in range(n)]
         made = [setup.cell.from_arrays(setup.task.n_inputs, setup.task.n_outputs, row) for row in rows]
         parameters = to_numpy(jax.tree.map(lambda *a: np.stack(a), *made))
-    setup = Setup(population=Population(members=n, seed=seed), task=setup.task, cell=setup.cell,
-                  training=training or Training())
+    setup = Setup(
+        population=Population(members=n, seed=seed), task=setup.task, cell=setup.cell, training=training or Training()
+    )
     return Run(setup, parameters, parameters, ["brought_in"] * n, arrays=to_numpy(setup.task.arrays()))

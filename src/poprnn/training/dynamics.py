@@ -55,19 +55,24 @@ class Dynamics(NamedTuple):
         """Next carry."""
         if self.task is not None:
             return self._closed_loop(prepared, carry, key=key, context=context)
-        state, method = self.method.update(self.cell, prepared, carry.state, carry.method, drive, key=key,
-                                           context=context)
+        state, method = self.method.update(
+            self.cell, prepared, carry.state, carry.method, drive, key=key, context=context
+        )
         return Carry(state, method, ())
 
     def _closed_loop(self, prepared: Prepared, carry: Carry, *, key: PRNGKey, context: Context) -> Carry:
         respond_key, drive_key, update_key = jax.random.split(key, 3)
         task_state, output = carry.task
         task_state, input = self.task.respond(  # type: ignore[union-attr]
-            task_state, context.trial, context.time, output, key=respond_key)
-        drive = add_drives(self.cell.input_drive(prepared, input, key=drive_key, context=context),
-                           self.cell.recurrent_drive(prepared, carry.state))
-        state, method = self.method.update(self.cell, prepared, carry.state, carry.method, drive, key=update_key,
-                                           context=context)
+            task_state, context.trial, context.time, output, key=respond_key
+        )
+        drive = add_drives(
+            self.cell.input_drive(prepared, input, key=drive_key, context=context),
+            self.cell.recurrent_drive(prepared, carry.state),
+        )
+        state, method = self.method.update(
+            self.cell, prepared, carry.state, carry.method, drive, key=update_key, context=context
+        )
         return Carry(state, method, (task_state, self.cell.readout(prepared, state)))
 
     def output(self, prepared: Prepared, carry: Carry) -> Tree:

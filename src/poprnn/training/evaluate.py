@@ -16,8 +16,9 @@ from poprnn.training.program import Program
 from poprnn.training.run import Run, to_numpy
 
 
-def evaluate(run: Run, *, heads: np.ndarray | list[int] | None = None, n_trials: int = 1024, batch: int = 256,
-             seed: int = 0) -> dict[str, np.ndarray]:
+def evaluate(
+    run: Run, *, heads: np.ndarray | list[int] | None = None, n_trials: int = 1024, batch: int = 256, seed: int = 0
+) -> dict[str, np.ndarray]:
     """Loss and scores of the base dynamics on fresh trials, which no training or monitor has seen.
 
     Args:
@@ -62,11 +63,17 @@ def evaluate(run: Run, *, heads: np.ndarray | list[int] | None = None, n_trials:
         return state, {"loss": loss, **scores}
 
     with backend.precision(32):
-        shared = {"seed": jnp.asarray(run.seed, jnp.uint32), "extra": jnp.asarray(seed, jnp.uint32),
-                  "arrays": jax.tree.map(jnp.asarray, run.arrays),
-                  "conditions": jnp.zeros((1, task.n_heads), bool) if conditions is None else jnp.asarray(conditions)}
-        progress = run.progress if run.progress is not None else jax.tree.map(
-            lambda a: np.stack([np.asarray(a)] * run.n_members), curriculum.init(task))
+        shared = {
+            "seed": jnp.asarray(run.seed, jnp.uint32),
+            "extra": jnp.asarray(seed, jnp.uint32),
+            "arrays": jax.tree.map(jnp.asarray, run.arrays),
+            "conditions": jnp.zeros((1, task.n_heads), bool) if conditions is None else jnp.asarray(conditions),
+        }
+        progress = (
+            run.progress
+            if run.progress is not None
+            else jax.tree.map(lambda a: np.stack([np.asarray(a)] * run.n_members), curriculum.init(task))
+        )
         states = (run.member_index.astype(np.int32), run.varied, run.parameters, progress)
         return to_numpy(MemberMap(member, run.n_members)(states, shared)[1])
 

@@ -135,7 +135,10 @@ class RunFolder:
 
 def _meta(path: Path) -> dict[str, Any]:
     meta = storage.load_json(path)
-    if not isinstance(meta, dict) or not isinstance(meta.get("seconds"), int | float) or not isinstance(
-            meta.get("machine"), dict):
+    if (
+        not isinstance(meta, dict)
+        or not isinstance(meta.get("seconds"), int | float)
+        or not isinstance(meta.get("machine"), dict)
+    ):
         raise StorageError(f"{path} lacks what it should hold")
     return meta

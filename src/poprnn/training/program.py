@@ -1,7 +1,7 @@
-"""One member's training as pure functions: start, train for some steps, evaluate. Compiled and mapped by the fit loop."""
+"""One member's training as pure functions: start, train for some steps, evaluate."""
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,11 +9,10 @@ import optax
 from jax import lax
 
 from poprnn.cells.contract import Context, Parameters
-from poprnn.core.arrays import Array, Bool, Count, Float, PRNGKey, Scalar, Tree
-from poprnn.core.errors import ConfigurationError, nearest
-from poprnn.core.loops import fori_loop, while_loop
+from poprnn.core.arrays import Array, Count, PRNGKey, Scalar, Tree
 from poprnn.core.keys import member_key
-from poprnn.tasks.contract import Setting, Stage, Trial
+from poprnn.core.loops import fori_loop, while_loop
+from poprnn.tasks.contract import Stage
 from poprnn.training import unroll as unrolling
 from poprnn.training.dynamics import Carry, Dynamics
 from poprnn.training.methods.contract import Method
@@ -23,57 +22,7 @@ from poprnn.training.monitors.contract import Monitor, Observation
 from poprnn.training.monitors.diverged import Diverged
 from poprnn.training.penalties.contract import Penalty
 from poprnn.training.settings import Setup
-
-
-class MemberState(NamedTuple):
-    """Everything that changes while a member is trained; all of it is in a checkpoint."""
-
-    member: Count
-    varied: dict[str, Scalar]
-    """Hyperparameters of its own."""
-    parameters: Parameters
-    optimizer: Tree
-    progress: Tree
-    """Place in the curriculum."""
-    monitors: tuple[Tree, ...]
-    n_steps: Count
-    """Optimiser steps taken."""
-    n_time_steps: Count
-    """Time steps unrolled in training, for the operation count."""
-    loss_sum: Scalar
-    """Over the steps since the last evaluation."""
-    diverged: Bool[Array, ""]
-    outcome: Count
-    """0 while training, then 1 + place in :attr:`Program.outcomes`."""
-
-
-class Shared(NamedTuple):
-    """What all members are given alike."""
-
-    seed: Count
-    arrays: Tree
-    n_steps: Count | int = 0
-    """Optimiser steps of this call."""
-    last_epoch: Bool[Array, ""] | bool = False
-
-
-class Record(NamedTuple):
-    """What an evaluation leaves in the history."""
-
-    n_steps: Count
-    n_time_steps: Count
-    training_loss: Scalar
-    """Mean over the epoch's steps."""
-    loss: Scalar
-    """On fresh trials, without penalties."""
-    scores: dict[str, Float[Array, "..."]]
-    stage: Count
-    """Stage that was evaluated."""
-    newest: Count
-    """Its newest head."""
-    passed: Bool[Array, ""]
-    """Whether the stage was passed."""
-    outcome: Count
+from poprnn.training.state import Batch, MemberState, Record, Shared, all_finite, first_true, select_trainable
 
 
 class Program:
@@ -91,8 +40,9 @@ class Program:
 
     # --- start -------------------------------------------------------------------------------------------------
 
-    def start(self, member: Count, varied: dict[str, Any], seed: Count,
-              parameters: Parameters | None = None) -> MemberState:
+    def start(
+        self, member: Count, varied: dict[str, Any], seed: Count, parameters: Parameters | None = None
+    ) -> MemberState:
         """A member's state before training, from random or given parameters."""
         setup = self.of(varied)
         if parameters is None:
@@ -103,9 +53,18 @@ class Program:
             penalty.check(setup.cell.prepare(parameters, Context()))
         zero, zero_count = jnp.zeros((), jnp.float32), jnp.asarray(0, jnp.int32)
         return MemberState(
-            jnp.asarray(member, jnp.int32), varied, parameters, setup.training.optimizer.build().init(parameters.trainable),
-            setup.training.curriculum.init(setup.task), tuple(m.init() for m in self.monitors),
-            zero_count, zero_count, zero, jnp.asarray(False), zero_count)
+            jnp.asarray(member, jnp.int32),
+            varied,
+            parameters,
+            setup.training.optimizer.build().init(parameters.trainable),
+            setup.training.curriculum.init(setup.task),
+            tuple(m.init() for m in self.monitors),
+            zero_count,
+            zero_count,
+            zero,
+            jnp.asarray(False),
+            zero_count,
+        )
 
     # --- train -------------------------------------------------------------------------------------------------
 
@@ -118,8 +77,15 @@ class Program:
         end = state.n_steps + shared.n_steps
 
         def loss_of(trainable: dict[str, Any], state: MemberState, workspace: Tree) -> tuple[Scalar, Any]:
-            return self.batch_loss(setup, Parameters(trainable, state.parameters.fixed), stage, shared.arrays,
-                                   state.n_steps, workspace, key=jax.random.fold_in(key, state.n_steps))
+            return self.batch_loss(
+                setup,
+                Parameters(trainable, state.parameters.fixed),
+                stage,
+                shared.arrays,
+                state.n_steps,
+                workspace,
+                key=jax.random.fold_in(key, state.n_steps),
+            )
 
         def step(loop: tuple[MemberState, Tree]) -> tuple[MemberState, Tree]:
             state, workspace = loop
@@ -130,37 +96,60 @@ class Program:
             weights = optax.apply_updates(state.parameters.trainable, change)
             # the gradient is part of the test because clipping can turn an infinite gradient into a finite step
             good = jnp.isfinite(value) & all_finite(gradient) & all_finite(weights)
-            keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(good, a, b), new, old)  # noqa: E731
+            keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(good, a, b), new, old)
             return state._replace(
                 parameters=Parameters(keep(weights, state.parameters.trainable), fixed),
-                optimizer=keep(memory, state.optimizer), n_steps=state.n_steps + good,
-                n_time_steps=state.n_time_steps + length, loss_sum=state.loss_sum + jnp.where(good, value, 0),
-                diverged=~good), workspace
+                optimizer=keep(memory, state.optimizer),
+                n_steps=state.n_steps + good,
+                n_time_steps=state.n_time_steps + length,
+                loss_sum=state.loss_sum + jnp.where(good, value, 0),
+                diverged=~good,
+            ), workspace
 
         shapes = jax.eval_shape(lambda: loss_of(state.parameters.trainable, state, None)[1][1])
         workspace = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-        going = lambda loop: (loop[0].n_steps < end) & ~loop[0].diverged  # noqa: E731
+        going = lambda loop: (loop[0].n_steps < end) & ~loop[0].diverged
         return while_loop(going, step, (state, workspace))[0], ()
 
-    def batch_loss(self, setup: Setup, parameters: Parameters, stage: Stage, arrays: Tree, n_step: Count,
-                   workspace: Tree, *, key: PRNGKey) -> tuple[Scalar, tuple[Count, Tree]]:
+    def batch_loss(
+        self,
+        setup: Setup,
+        parameters: Parameters,
+        stage: Stage,
+        arrays: Tree,
+        n_step: Count,
+        workspace: Tree,
+        *,
+        key: PRNGKey,
+    ) -> tuple[Scalar, tuple[Count, Tree]]:
         """Loss of one fresh training batch with its penalties; the batch's length, and the memory it used."""
         training = setup.training
         schedule = training.method.schedule(n_step)
         context = Context(schedule=schedule, training=True)
-        batch = self.run_batch(setup, training.method, parameters, stage, arrays, context, key=key,
-                               workspace=workspace)
+        batch = self.run_batch(setup, training.method, parameters, stage, arrays, context, key=key, workspace=workspace)
         losses = jax.vmap(lambda o, t: training.objective.loss(setup.task, o, t, batch.setting))(
-            batch.outputs, batch.trials)
+            batch.outputs, batch.trials
+        )
         value = jnp.mean(losses) + batch.activity_penalty
         for penalty in training.penalties:
             value = value + penalty.strength * penalty.on_weights(batch.prepared)
         return value, (jnp.asarray(batch.setting.length, jnp.int32), batch.workspace)
 
-    def run_batch(self, setup: Setup, method: Method, parameters: Parameters, stage: Stage, arrays: Tree,
-                  context: Context, *, key: PRNGKey, n_trials: int | None = None,
-                  workspace: Tree = None, emit: unrolling.Read | None = None) -> "Batch":
-        """Draw a batch of trials and run them; differentiable in the parameters. ``emit`` asks for more than outputs."""
+    def run_batch(
+        self,
+        setup: Setup,
+        method: Method,
+        parameters: Parameters,
+        stage: Stage,
+        arrays: Tree,
+        context: Context,
+        *,
+        key: PRNGKey,
+        n_trials: int | None = None,
+        workspace: Tree = None,
+        emit: unrolling.Read | None = None,
+    ) -> Batch:
+        """Draw a batch of trials and run them; differentiable in the parameters. ``emit`` asks for more."""
         task, training = setup.task, setup.training
         draw_key, sample_key, start_key, step_key = jax.random.split(key, 4)
         n_trials = n_trials or training.batch
@@ -172,20 +161,35 @@ class Program:
         prepared = setup.cell.prepare(parameters, context)
         dynamics = Dynamics(setup.cell, method, task if task.closed_loop else None)
         carry = jax.vmap(lambda t, k: dynamics.start(prepared, t, task.n_outputs, key=k))(
-            trials, jax.random.split(start_key, n_trials))
-        sequence = unrolling.Sequence(jnp.swapaxes(trials.inputs, 0, 1), jax.random.split(step_key, n_trials),
-                                      setting.length, context, trials if task.closed_loop else None)
-        penalties = [p for p in training.penalties if type(p).on_activity is not Penalty.on_activity] if context.training else []
+            trials, jax.random.split(start_key, n_trials)
+        )
+        sequence = unrolling.Sequence(
+            jnp.swapaxes(trials.inputs, 0, 1),
+            jax.random.split(step_key, n_trials),
+            setting.length,
+            context,
+            trials if task.closed_loop else None,
+        )
+        penalties = (
+            [p for p in training.penalties if type(p).on_activity is not Penalty.on_activity]
+            if context.training
+            else []
+        )
 
         def penalty(prepared: dict[str, Any], carry: Carry) -> Scalar:
             return sum((p.strength * p.on_activity(setup.cell.activity(carry.state)) for p in penalties), jnp.zeros(()))
 
         carry, emitted, workspace = unrolling.unroll(
-            dynamics, prepared, carry, sequence,
+            dynamics,
+            prepared,
+            carry,
+            sequence,
             emit=emit or (dynamics.output if task.readout == "all" else None),
-            accumulate=penalty if penalties else None, gradient=context.training,
+            accumulate=penalty if penalties else None,
+            gradient=context.training,
             plan_=unrolling.plan(carry, trials.inputs.shape[1], state_bytes=training.state_memory_mb * 2**20),
-            workspace=workspace)
+            workspace=workspace,
+        )
         by_trial = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), emitted.outputs)
         outputs = by_trial if task.readout == "all" else jax.vmap(lambda c: dynamics.output(prepared, c))(carry)
         total = jnp.mean(emitted.sums) / jnp.maximum(setting.length, 1) if penalties else jnp.zeros(())
@@ -193,9 +197,19 @@ class Program:
 
     # --- evaluate ----------------------------------------------------------------------------------------------
 
-    def score(self, setup: Setup, parameters: Parameters, stage: Stage, arrays: Tree, n_batches: int, *, key: PRNGKey,
-              n_trials: int | None = None) -> tuple[Scalar, dict[str, Array]]:
+    def score(
+        self,
+        setup: Setup,
+        parameters: Parameters,
+        stage: Stage,
+        arrays: Tree,
+        n_batches: int,
+        *,
+        key: PRNGKey,
+        n_trials: int | None = None,
+    ) -> tuple[Scalar, dict[str, Array]]:
         """Mean loss and scores of the base dynamics over fresh batches."""
+
         def one(key: PRNGKey) -> tuple[Scalar, dict[str, Array]]:
             batch = self.run_batch(setup, Control(), parameters, stage, arrays, Context(), key=key, n_trials=n_trials)
             task, objective = setup.task, setup.training.objective
@@ -205,8 +219,9 @@ class Program:
 
         shapes = jax.eval_shape(one, key)
         zero = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-        total = fori_loop(0, n_batches, lambda i, total: jax.tree.map(
-            jnp.add, total, one(jax.random.fold_in(key, i))), zero)
+        total = fori_loop(
+            0, n_batches, lambda i, total: jax.tree.map(jnp.add, total, one(jax.random.fold_in(key, i))), zero
+        )
         return jax.tree.map(lambda a: a / n_batches, total)
 
     def evaluate(self, state: MemberState, shared: Shared) -> tuple[MemberState, Record]:
@@ -226,10 +241,24 @@ class Program:
         passed = (after.index > stage.index) | (progress.finished & ~state.progress.finished)
         n_in_epoch = jnp.maximum(state.n_steps - (epoch - 1) * training.steps_per_epoch, 1)
         outcome = first_true(ends)
-        record = Record(state.n_steps, state.n_time_steps, state.loss_sum / n_in_epoch, loss, scores, stage.index,
-                        stage.newest, passed, outcome)
-        return state._replace(progress=progress, monitors=memories, diverged=diverged, outcome=outcome,
-                              loss_sum=jnp.zeros_like(state.loss_sum)), record
+        record = Record(
+            state.n_steps,
+            state.n_time_steps,
+            state.loss_sum / n_in_epoch,
+            loss,
+            scores,
+            stage.index,
+            stage.newest,
+            passed,
+            outcome,
+        )
+        return state._replace(
+            progress=progress,
+            monitors=memories,
+            diverged=diverged,
+            outcome=outcome,
+            loss_sum=jnp.zeros_like(state.loss_sum),
+        ), record
 
     def ask(self, memories: tuple[Tree, ...], seen: Observation, where: str) -> tuple[tuple[Tree, ...], list[Any]]:
         """Every monitor of one kind; the others keep their memory and say no."""
@@ -239,46 +268,3 @@ class Program:
             out.append(new)
             ends.append(end)
         return tuple(out), ends
-
-
-class Batch(NamedTuple):
-    """A batch of trials and what the network made of it."""
-
-    setting: Setting
-    trials: Trial
-    prepared: dict[str, Any]
-    outputs: Float[Array, "trial ..."]
-    emitted: Tree
-    """What ``emit`` said at every step, ``[trial, time, …]``."""
-    activity_penalty: Scalar
-    workspace: Tree
-
-
-def all_finite(tree: Tree) -> Bool[Array, ""]:
-    """Whether every number of a tree is finite."""
-    leaves = [jnp.all(jnp.isfinite(a)) for a in jax.tree.leaves(tree)]
-    return jnp.all(jnp.stack(leaves)) if leaves else jnp.asarray(True)
-
-
-def first_true(ends: list[Any]) -> Count:
-    """1 + the place of the first true entry, 0 if there is none."""
-    flags = jnp.stack([jnp.asarray(e, bool) for e in ends])
-    return jnp.where(jnp.any(flags), 1 + jnp.argmax(flags), 0).astype(jnp.int32)
-
-
-def select_trainable(parameters: Parameters, setup: Setup) -> Parameters:
-    """Arrays that ``training.trainable`` does not name become fixed; what the cell holds fixed stays so."""
-    wanted = setup.training.trainable
-    if wanted is None:
-        return parameters
-    everything = {**parameters.fixed, **parameters.trainable}
-    names: set[str] = set()
-    for name in wanted:
-        members = setup.cell.groups.get(name, (name,))
-        found = [m for m in members if m in everything]
-        if not found:
-            known = [*everything, *setup.cell.groups]
-            raise ConfigurationError(f"trainable: no array or group named '{name}'{nearest(name, known)}")
-        names.update(m for m in found if m in parameters.trainable or m == name)
-    return Parameters({k: v for k, v in everything.items() if k in names},
-                      {k: v for k, v in everything.items() if k not in names})

@@ -41,14 +41,32 @@ class _Perturbed(Method):
 
     perturb: Any
 
-    def update(self, cell: Cell, prepared: dict[str, Any], state: Tree, memory: Tree, drive: Tree, *, key: PRNGKey,
-               context: Context) -> tuple[Tree, Tree]:
+    def update(
+        self,
+        cell: Cell,
+        prepared: dict[str, Any],
+        state: Tree,
+        memory: Tree,
+        drive: Tree,
+        *,
+        key: PRNGKey,
+        context: Context,
+    ) -> tuple[Tree, Tree]:
         """Update, then perturb."""
         return self.perturb(cell.update(prepared, state, drive, key=key, context=context), context.time), memory
 
 
-def rollout(run: Run, inputs: Array | np.ndarray | None = None, *, n_trials: int = 64, parameters: Parameters | None = None,
-            dt: float | None = None, noise: float | None = None, perturb: Perturb | None = None, seed: int = 0) -> Rollout:
+def rollout(
+    run: Run,
+    inputs: Array | np.ndarray | None = None,
+    *,
+    n_trials: int = 64,
+    parameters: Parameters | None = None,
+    dt: float | None = None,
+    noise: float | None = None,
+    perturb: Perturb | None = None,
+    seed: int = 0,
+) -> Rollout:
     """Run every member and return its states.
 
     Args:
@@ -75,14 +93,32 @@ def rollout(run: Run, inputs: Array | np.ndarray | None = None, *, n_trials: int
     inputs = _by_member(run, inputs)
     require = inputs.shape[0] * inputs.shape[1] * inputs.shape[2] * (_n_units(run) + run.task.n_outputs) * 4 * 2
     backend.require_memory(require, "this rollout (use rollout_iter to take it in pieces)")
-    pieces = list(rollout_iter(run, inputs, chunk=max(inputs.shape[2], 1), parameters=parameters, dt=dt, noise=noise,
-                               perturb=perturb, seed=seed))
+    pieces = list(
+        rollout_iter(
+            run,
+            inputs,
+            chunk=max(inputs.shape[2], 1),
+            parameters=parameters,
+            dt=dt,
+            noise=noise,
+            perturb=perturb,
+            seed=seed,
+        )
+    )
     return pieces[0]
 
 
-def rollout_iter(run: Run, inputs: Array | np.ndarray, *, chunk: int = 1000, parameters: Parameters | None = None,
-                 dt: float | None = None, noise: float | None = None, perturb: Perturb | None = None,
-                 seed: int = 0) -> Iterator[Rollout]:
+def rollout_iter(
+    run: Run,
+    inputs: Array | np.ndarray,
+    *,
+    chunk: int = 1000,
+    parameters: Parameters | None = None,
+    dt: float | None = None,
+    noise: float | None = None,
+    perturb: Perturb | None = None,
+    seed: int = 0,
+) -> Iterator[Rollout]:
     """As :func:`rollout`, in pieces of ``chunk`` steps that continue one another; memory holds one piece.
 
     >>> import numpy as np, poprnn as pr
@@ -91,7 +127,7 @@ def rollout_iter(run: Run, inputs: Array | np.ndarray, *, chunk: int = 1000, par
     [10, 10, 5]
     """
     inputs = _by_member(run, inputs)
-    n_members, n_trials, n_steps, _ = inputs.shape
+    n_trials, n_steps = inputs.shape[1:3]
     runner = _Runner(run, n_trials, noise, perturb, dt)
     carry = runner.start(parameters, seed)
     for first in range(0, n_steps, chunk):
@@ -107,8 +143,10 @@ class _Runner:
 
     def __init__(self, run: Run, n_trials: int, noise: float | None, perturb: Perturb | None, dt: float | None) -> None:
         if run.task.closed_loop:
-            raise ConfigurationError(f"task '{run.task.name()}' is a closed loop: its inputs follow from the answers; "
-                                     "call rollout without inputs")
+            raise ConfigurationError(
+                f"task '{run.task.name()}' is a closed loop: its inputs follow from the answers; "
+                "call rollout without inputs"
+            )
         self.run, self.n_trials, self.dt = run, n_trials, dt
         self.program = Program(run.setup)
         self.noise = noise
@@ -140,14 +178,20 @@ class _Runner:
         prepared = cell.prepare(parameters, Context(dt=self.dt))
         dynamics = Dynamics(cell, self.method)
         return state, jax.vmap(lambda k: dynamics.start(prepared, None, self.run.task.n_outputs, key=k))(
-            jax.random.split(key, self.n_trials))
+            jax.random.split(key, self.n_trials)
+        )
 
-    def advance(self, carry: Carry, parameters: Parameters | None, inputs: np.ndarray, first: int, length: int,
-                seed: int) -> tuple[Carry, np.ndarray, np.ndarray]:
+    def advance(
+        self, carry: Carry, parameters: Parameters | None, inputs: np.ndarray, first: int, length: int, seed: int
+    ) -> tuple[Carry, np.ndarray, np.ndarray]:
         """One piece."""
         with backend.precision(32):
-            shared = (jnp.asarray(self.run.seed, jnp.uint32), jnp.asarray(seed, jnp.uint32),
-                      jnp.asarray(first, jnp.int32), jnp.asarray(length, jnp.int32))
+            shared = (
+                jnp.asarray(self.run.seed, jnp.uint32),
+                jnp.asarray(seed, jnp.uint32),
+                jnp.asarray(first, jnp.int32),
+                jnp.asarray(length, jnp.int32),
+            )
             states = (*self._states(parameters), carry, np.asarray(inputs, np.float32))
             (*_, carry, _), (rates, outputs) = self._advance(states, shared)
         return carry, np.asarray(rates), np.asarray(outputs)
@@ -159,17 +203,24 @@ class _Runner:
         context = Context(dt=self.dt)
         prepared = cell.prepare(parameters, context)
         dynamics = Dynamics(cell, self.method)
-        sequence = unrolling.Sequence(jnp.swapaxes(inputs, 0, 1), jax.random.split(key, self.n_trials), shared[3], context,
-                                      None, shared[2])
+        sequence = unrolling.Sequence(
+            jnp.swapaxes(inputs, 0, 1), jax.random.split(key, self.n_trials), shared[3], context, None, shared[2]
+        )
         carry, emitted, _ = unrolling.unroll(
-            dynamics, prepared, carry, sequence, gradient=False,
-            emit=lambda q, c: (cell.activity(c.state), cell.readout(q, c.state)))
+            dynamics,
+            prepared,
+            carry,
+            sequence,
+            gradient=False,
+            emit=lambda q, c: (cell.activity(c.state), cell.readout(q, c.state)),
+        )
         rates, outputs = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), emitted.outputs)
         return (index, varied, parameters, carry, inputs), (rates, outputs)
 
 
-def _task_rollout(run: Run, n_trials: int, parameters: Parameters | None, noise: float | None, perturb: Perturb | None,
-                  seed: int) -> Rollout:
+def _task_rollout(
+    run: Run, n_trials: int, parameters: Parameters | None, noise: float | None, perturb: Perturb | None, seed: int
+) -> Rollout:
     """Fresh trials of the task, open or closed loop."""
     program, task = Program(run.setup), run.task
     method = Method() if perturb is None else _Perturbed(perturb=perturb)
@@ -181,19 +232,37 @@ def _task_rollout(run: Run, n_trials: int, parameters: Parameters | None, noise:
             setup = setup.substitute({"cell.noise": noise})
         stage = setup.training.curriculum.stage(task, progress)._replace(split="evaluate")
         key = jax.random.fold_in(member_key(shared[0], index, "rollout"), shared[1])
-        batch = program.run_batch(setup, method, parameters, stage, shared[2], Context(), key=key, n_trials=n_trials,
-                                  emit=lambda q, c: (setup.cell.activity(c.state), setup.cell.readout(q, c.state)))
+        batch = program.run_batch(
+            setup,
+            method,
+            parameters,
+            stage,
+            shared[2],
+            Context(),
+            key=key,
+            n_trials=n_trials,
+            emit=lambda q, c: (setup.cell.activity(c.state), setup.cell.readout(q, c.state)),
+        )
         rates, outputs = batch.emitted
         return state, (rates, outputs, batch.trials, jnp.asarray(batch.setting.length, jnp.int32))
 
-    backend.require_memory(run.n_members * n_trials * task.capacity * (_n_units(run) + task.n_outputs) * 8,
-                           "this rollout")
+    backend.require_memory(
+        run.n_members * n_trials * task.capacity * (_n_units(run) + task.n_outputs) * 8, "this rollout"
+    )
     with backend.precision(32):
-        progress = run.progress if run.progress is not None else jax.tree.map(
-            lambda a: np.stack([np.asarray(a)] * run.n_members), run.setup.training.curriculum.init(task))
+        progress = (
+            run.progress
+            if run.progress is not None
+            else jax.tree.map(
+                lambda a: np.stack([np.asarray(a)] * run.n_members), run.setup.training.curriculum.init(task)
+            )
+        )
         states = (run.member_index.astype(np.int32), run.varied, parameters or run.parameters, progress)
-        shared = (jnp.asarray(run.seed, jnp.uint32), jnp.asarray(seed, jnp.uint32),
-                  jax.tree.map(jnp.asarray, run.arrays))
+        shared = (
+            jnp.asarray(run.seed, jnp.uint32),
+            jnp.asarray(seed, jnp.uint32),
+            jax.tree.map(jnp.asarray, run.arrays),
+        )
         rates, outputs, trials, length = to_numpy(MemberMap(member, run.n_members)(states, shared)[1])
     return Rollout(rates, outputs, trials.inputs, trials, length)
 
@@ -203,14 +272,19 @@ def _by_member(run: Run, inputs: Any) -> np.ndarray:
     if inputs.ndim == 3:
         inputs = np.broadcast_to(inputs, (run.n_members, *inputs.shape))
     if inputs.ndim != 4 or inputs.shape[0] != run.n_members or inputs.shape[3] != run.task.n_inputs:
-        raise ConfigurationError(f"inputs have shape {list(inputs.shape)}; must be [trial, time, {run.task.n_inputs}] or "
-                                 f"[{run.n_members}, trial, time, {run.task.n_inputs}]")
+        raise ConfigurationError(
+            f"inputs have shape {list(inputs.shape)}; must be [trial, time, {run.task.n_inputs}] or "
+            f"[{run.n_members}, trial, time, {run.task.n_inputs}]"
+        )
     return inputs
 
 
 def _n_units(run: Run) -> int:
     with backend.precision(32):
         parameters = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), run.parameters)
-        rates = jax.eval_shape(lambda p, k: run.cell.activity(run.cell.initial_state(
-            run.cell.prepare(p, Context()), key=k)), parameters, jax.random.key(0))
+        rates = jax.eval_shape(
+            lambda p, k: run.cell.activity(run.cell.initial_state(run.cell.prepare(p, Context()), key=k)),
+            parameters,
+            jax.random.key(0),
+        )
     return rates.size

@@ -13,6 +13,7 @@ from poprnn.core.arrays import Tree
 from poprnn.core.errors import ConfigurationError, nearest
 from poprnn.tasks.contract import Task
 from poprnn.training.settings import Setup
+from poprnn.training.state import Record
 
 
 class History:
@@ -58,7 +59,9 @@ class History:
             return pa.table({})
         n_epochs, n_members = arrays["loss"].shape
         columns: dict[str, np.ndarray] = {
-            "epoch": np.repeat(np.arange(1, n_epochs + 1), n_members), "member": np.tile(np.arange(n_members), n_epochs)}
+            "epoch": np.repeat(np.arange(1, n_epochs + 1), n_members),
+            "member": np.tile(np.arange(n_members), n_epochs),
+        }
         for name, array in arrays.items():
             flat = array.reshape(n_epochs * n_members, -1)
             if flat.shape[1] == 1 and array.ndim == 2:
@@ -78,6 +81,37 @@ class Snapshot:
     """``[member]``: when (epochs finished); -1 where not reached."""
     parameters: Parameters
     """Stacked; rows of members that have not reached it are zero."""
+
+    @staticmethod
+    def of(parameters: Parameters, reached: np.ndarray, epoch: int, before: "Snapshot | None" = None) -> "Snapshot":
+        """The members in ``reached`` as they are now, beside those that were there ``before``."""
+
+        def rows(new: np.ndarray, old: np.ndarray) -> np.ndarray:
+            return np.where(reached.reshape(-1, *[1] * (new.ndim - 1)), new, old).astype(new.dtype)
+
+        if before is None:
+            before = Snapshot(
+                np.zeros_like(reached), np.full(reached.shape, -1, np.int32), jax.tree.map(np.zeros_like, parameters)
+            )
+        return Snapshot(
+            before.reached | reached,
+            np.where(reached, epoch, before.epoch).astype(np.int32),
+            jax.tree.map(rows, parameters, before.parameters),
+        )
+
+
+def history_row(record: Record, active: np.ndarray) -> dict[str, np.ndarray]:
+    """An evaluation's record as a row of the history; members that had ended are blank."""
+    flat = {k: v for k, v in record._asdict().items() if k != "scores"}
+    flat |= {f"scores/{k}": v for k, v in record.scores.items()}
+
+    def blank(a: np.ndarray) -> np.ndarray:
+        shaped = active.reshape(-1, *[1] * (a.ndim - 1))
+        if np.issubdtype(a.dtype, np.floating):
+            return np.where(shaped, a, np.nan).astype(a.dtype)
+        return a & shaped if a.dtype == bool else np.where(shaped, a, -1).astype(a.dtype)
+
+    return {name: blank(np.asarray(a)) for name, a in flat.items()}
 
 
 class Member:
@@ -100,8 +134,11 @@ class Member:
     def arrays(self) -> dict[str, np.ndarray]:
         """All its arrays by name."""
         p = self._run.parameters
-        return {name: array[self.index] for name, array in {**p.fixed, **p.trainable}.items()
-                if isinstance(array, np.ndarray)}
+        return {
+            name: array[self.index]
+            for name, array in {**p.fixed, **p.trainable}.items()
+            if isinstance(array, np.ndarray)
+        }
 
     def __getattr__(self, name: str) -> np.ndarray:
         if name.startswith("_"):
@@ -166,14 +203,21 @@ class Run:
     def select(self, members: np.ndarray) -> "Run":
         """The run reduced to some members (places in this run), with their numbers and random streams unchanged."""
         members = np.asarray(members)
-        pick = lambda tree: jax.tree.map(lambda a: a[members], tree)  # noqa: E731
+        pick = lambda tree: jax.tree.map(lambda a: a[members], tree)
         history = History({k: v[:, members] for k, v in self.history.arrays().items()})
-        snapshots = {k: Snapshot(s.reached[members], s.epoch[members], pick(s.parameters))
-                     for k, s in self.snapshots.items()}
+        snapshots = {
+            k: Snapshot(s.reached[members], s.epoch[members], pick(s.parameters)) for k, s in self.snapshots.items()
+        }
         return dataclasses.replace(
-            self, parameters=pick(self.parameters), initial=pick(self.initial), history=history, snapshots=snapshots,
-            outcome=[self.outcome[int(k)] for k in members], index=self.member_index[members],
-            progress=None if self.progress is None else pick(self.progress))
+            self,
+            parameters=pick(self.parameters),
+            initial=pick(self.initial),
+            history=history,
+            snapshots=snapshots,
+            outcome=[self.outcome[int(k)] for k in members],
+            index=self.member_index[members],
+            progress=None if self.progress is None else pick(self.progress),
+        )
 
     @property
     def seed(self) -> int:

@@ -41,8 +41,9 @@ class Curriculum(Blueprint):
     def require_heads(self, task: Task) -> None:
         """For curricula that make no sense with a single head."""
         if task.n_heads < 2:
-            raise ConfigurationError(f"curriculum '{self.name()}' needs a task with several heads; "
-                                     f"'{task.name()}' has one")
+            raise ConfigurationError(
+                f"curriculum '{self.name()}' needs a task with several heads; '{task.name()}' has one"
+            )
 
     def n_stages(self, task: Task) -> int:
         """Number of stages."""
@@ -71,8 +72,9 @@ class Curriculum(Blueprint):
         mean = jnp.sum(jnp.where(stage.active, score, 0.0)) / jnp.sum(stage.active)
         passed = (mean > self.threshold) & (score[stage.newest] > self.threshold)
         last = self.n_stages(task) - 1
-        return Progress(jnp.minimum(progress.index + passed, last),
-                        progress.finished | (passed & (progress.index >= last)))
+        return Progress(
+            jnp.minimum(progress.index + passed, last), progress.finished | (passed & (progress.index >= last))
+        )
 
 
 def up_to(task: Task, newest: Count, oldest: Count | int = 0) -> Bool[Array, "head"]:

@@ -29,7 +29,9 @@ class SlidingWindow(Curriculum):
 
     def __post_init__(self) -> None:
         if self.shift > self.window:
-            raise ConfigurationError(f"SlidingWindow: shift = {self.shift} would skip heads with window = {self.window}")
+            raise ConfigurationError(
+                f"SlidingWindow: shift = {self.shift} would skip heads with window = {self.window}"
+            )
 
     def check(self, task: Task) -> None:
         """Needs heads to slide over."""

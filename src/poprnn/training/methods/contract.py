@@ -40,14 +40,24 @@ class Method(Blueprint):
         del state
         return ()
 
-    def update(self, cell: Cell, prepared: dict[str, Any], state: Tree, memory: Tree, drive: Tree, *, key: PRNGKey,
-               context: Context) -> tuple[Tree, Tree]:
+    def update(
+        self,
+        cell: Cell,
+        prepared: dict[str, Any],
+        state: Tree,
+        memory: Tree,
+        drive: Tree,
+        *,
+        key: PRNGKey,
+        context: Context,
+    ) -> tuple[Tree, Tree]:
         """Next state and memory. Element-wise only: products belong to the cell's drives."""
         return cell.update(prepared, state, drive, key=key, context=context), memory
 
 
 def mix(a: Tree, b: Tree, weight: jax.Array | float) -> Tree:
-    """``weight · a + (1 - weight) · b`` of real arrays, exactly ``a`` where the weight is 1; other arrays are ``a``'s."""
+    """``weight · a + (1 - weight) · b``, exactly ``a`` where the weight is 1 and for arrays that are not real."""
+
     def one(x: Array, y: Array) -> Array:
         if not jnp.issubdtype(x.dtype, jnp.inexact):
             return x

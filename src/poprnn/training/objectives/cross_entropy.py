@@ -22,8 +22,10 @@ class CrossEntropy(Objective):
         targets = trial.targets
         if jnp.issubdtype(targets.dtype, jnp.integer):
             if targets.ndim != outputs.ndim - 1:
-                raise ConfigurationError(f"objective 'cross_entropy' needs one class a step or one-hot targets; this "
-                                         f"task's targets are {list(targets.shape)}")
+                raise ConfigurationError(
+                    f"objective 'cross_entropy' needs one class a step or one-hot targets; this "
+                    f"task's targets are {list(targets.shape)}"
+                )
             targets = jax.nn.one_hot(targets, outputs.shape[-1])
         loss = -jnp.sum(targets * log_p, axis=-1)
         weights = step_weights(task, trial, setting)

@@ -22,5 +22,7 @@ class MeanSquaredError(Objective):
 def _same_shape(objective: Objective, outputs: Array, trial: Trial) -> None:
     shape = getattr(trial.targets, "shape", None)
     if shape != outputs.shape:
-        raise ConfigurationError(f"objective '{objective.name()}' needs targets shaped as the outputs "
-                                 f"{list(outputs.shape)}; this task's are {list(shape or ())}")
+        raise ConfigurationError(
+            f"objective '{objective.name()}' needs targets shaped as the outputs "
+            f"{list(outputs.shape)}; this task's are {list(shape or ())}"
+        )

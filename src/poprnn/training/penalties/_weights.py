@@ -18,8 +18,9 @@ class WeightPenalty(Penalty):
         """Every named array must exist."""
         for name in self.arrays:
             if name not in prepared:
-                raise ConfigurationError(f"penalty '{self.name()}': the cell has no array '{name}'"
-                                         f"{nearest(name, prepared)}")
+                raise ConfigurationError(
+                    f"penalty '{self.name()}': the cell has no array '{name}'{nearest(name, prepared)}"
+                )
 
     def on_array(self, array: Float[Array, "..."]) -> Scalar:
         """The penalty of one array."""

@@ -31,7 +31,7 @@ class Cosine(Schedule):
     def build(self) -> optax.Schedule:
         """Function from step count to value."""
         start = 0.0 if self.warmup_steps else self.peak
-        cycle = optax.warmup_cosine_decay_schedule(start, self.peak, self.warmup_steps, self.decay_steps,
-                                                   self.peak * self.end_fraction)
-        return optax.join_schedules([cycle] * self.n_cycles,
-                                    [self.decay_steps * i for i in range(1, self.n_cycles)])
+        cycle = optax.warmup_cosine_decay_schedule(
+            start, self.peak, self.warmup_steps, self.decay_steps, self.peak * self.end_fraction
+        )
+        return optax.join_schedules([cycle] * self.n_cycles, [self.decay_steps * i for i in range(1, self.n_cycles)])

@@ -1,8 +1,8 @@
 """Piecewise constant values."""
 
-import optax
 from typing import Annotated
 
+import optax
 from pydantic import Field
 
 from poprnn.core.blueprint import Positive, Tuple
@@ -25,8 +25,10 @@ class Piecewise(Schedule):
 
     def __post_init__(self) -> None:
         if len(self.values) != len(self.boundaries) + 1:
-            raise ConfigurationError(f"Piecewise: {len(self.values)} values need {len(self.values) - 1} boundaries, "
-                                     f"not {len(self.boundaries)}")
+            raise ConfigurationError(
+                f"Piecewise: {len(self.values)} values need {len(self.values) - 1} boundaries, "
+                f"not {len(self.boundaries)}"
+            )
 
     def build(self) -> optax.Schedule:
         """Function from step count to value."""

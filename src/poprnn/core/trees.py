@@ -1,0 +1,43 @@
+"""Trees of arrays that share a first axis."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from poprnn.core.arrays import Array, Bool, Count, Tree
+
+
+def floats(tree: Tree) -> Tree:
+    """The real-valued part of a tree, which is what gradients exist for."""
+    return eqx.filter(tree, eqx.is_inexact_array)
+
+
+def row(tree: Tree, i: Count | int) -> Tree:
+    """Entry ``i`` along the first axis of every array."""
+    return jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, i, 0, keepdims=False), tree)
+
+
+def rows(tree: Tree, start: Count | int, size: int) -> Tree:
+    """``size`` entries from ``start`` on."""
+    return jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, start, size, 0), tree)
+
+
+def put(tree: Tree, value: Tree, i: Count | int) -> Tree:
+    """Every array with entry ``i`` replaced."""
+    return jax.tree.map(lambda a, b: lax.dynamic_update_index_in_dim(a, b, i, 0), tree, value)
+
+
+def put_rows(tree: Tree, value: Tree, start: Count | int) -> Tree:
+    """Every array with the entries from ``start`` on replaced."""
+    return jax.tree.map(lambda a, b: lax.dynamic_update_slice_in_dim(a, b, start, 0), tree, value)
+
+
+def like(mask: Bool[Array, "time"], a: Array) -> Array:
+    """A mask over the first axis, shaped to apply to an array."""
+    return mask.reshape(mask.shape + (1,) * (a.ndim - 1))
+
+
+def zero_beyond(tree: Tree, exists: Bool[Array, "time"]) -> Tree:
+    """Zero where the mask over the first axis says that nothing exists."""
+    return jax.tree.map(lambda a: jnp.where(like(exists, a), a, jnp.zeros_like(a)), tree)

@@ -1,0 +1,158 @@
+"""The backward pass of an unroll, block by block (see ``unroll.py``)."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from poprnn.cells.contract import add_drives
+from poprnn.core import mapping, trees
+from poprnn.core.arrays import Array, Count, Tree
+from poprnn.core.loops import fori_loop
+from poprnn.training.dynamics import Carry, Prepared
+from poprnn.training.steps import Emitted, Kept, Sequence, Steps, valid
+
+
+class GradientSteps(Steps):
+    """Steps that also know their gradient."""
+
+    def backward(
+        self, q: Prepared, sequence: Sequence, kept: Kept, carry_cotangent: Carry, emitted_cotangent: Emitted
+    ) -> tuple[Prepared, Carry]:
+        """Gradients in the prepared parameters and in the first carry."""
+        loop = jax.tree.map(jnp.zeros_like, q), trees.floats(carry_cotangent)
+        if self.n_segments == 1:
+            return self.segment_backward(q, sequence, kept, 0, emitted_cotangent, *loop)
+        n_segments = self._n_segments_of(sequence)
+        empty = self._empty_emitted(q, trees.row(kept.starts, 0), sequence)
+
+        def one(i: Count, loop: Any) -> Any:
+            states, drives, *gradients = loop
+            index = n_segments - 1 - i
+            again = Kept(states, drives, kept.starts)
+            _, again, _, _ = self.segment(q, trees.row(kept.starts, index), sequence, index, *empty, again)
+            return (
+                again.states,
+                again.drives,
+                *self.segment_backward(q, sequence, again, index, emitted_cotangent, *gradients),
+            )
+
+        return fori_loop(0, n_segments, one, (kept.states, kept.drives, *loop))[2:]
+
+    def segment_backward(
+        self,
+        q: Prepared,
+        sequence: Sequence,
+        kept: Kept,
+        index: Count | int,
+        cotangent: Emitted,
+        g_q: Tree,
+        g_carry: Tree,
+    ) -> tuple[Tree, Tree]:
+        """Walk the blocks of one segment backwards."""
+        size, first = self.plan.block, index * self.plan.segment
+        length = mapping.population_maximum(sequence.length)
+        n_blocks = jnp.clip(-(-length // size) - first, 0, self.plan.segment)
+
+        def block(i: Count, loop: Any) -> Any:
+            g_q, g_carry = loop
+            position = n_blocks - 1 - i
+            base, t0 = position * size, (first + position) * size
+            exists = t0 + jnp.arange(size) < sequence.length
+            before = valid(trees.rows(kept.states, base, size), exists)
+            after = valid(trees.rows(kept.states, base + 1, size), exists)
+            g_read, g_after = self._read_backward(q, after, exists, sequence, cotangent, t0)
+            drive, drive_vjp = jax.vjp(lambda q: self._drive(q, before, sequence, t0), q)
+            if self.plan.keep_drive:
+                drive = valid(trees.rows(kept.drives, base, size), exists)
+            n_steps = jnp.clip(length - t0, 0, size)
+            g_carry, total = self._loop_backward(q, before, drive, sequence, t0, n_steps, g_carry, g_after)
+            g_update, g_drive = self._update_backward(q, before, drive, sequence, t0, total)
+            (g_linear,) = drive_vjp(_long_axis_last(g_drive))
+            g_q = jax.tree.map(lambda *parts: sum(parts[1:], parts[0]), g_q, g_read, g_update, g_linear)
+            return g_q, g_carry
+
+        return fori_loop(0, n_blocks, block, (g_q, g_carry))
+
+    def _drive(self, q: Prepared, before: Carry, sequence: Sequence, t0: Count) -> Tree:
+        recurrent = jax.vmap(lambda c: self.recurrent(q, c, sequence))(before)
+        return add_drives(self.external(q, sequence, t0), recurrent)
+
+    def _read_backward(
+        self, q: Prepared, after: Carry, exists: Array, sequence: Sequence, cotangent: Emitted, t0: Count
+    ) -> tuple[Tree, Tree]:
+        """Gradient of readout and sums: in the parameters, and in the states after every step of the block."""
+        floats, rest = eqx.partition(after, eqx.is_inexact_array)
+        g_out = trees.rows(cotangent.outputs, t0, self.plan.block)
+        g_out = trees.zero_beyond(trees.floats(g_out), exists)
+        _, vjp = jax.vjp(lambda q, f: trees.floats(self.read(q, eqx.combine(f, rest), exists, sequence)), q, floats)
+        return vjp((_long_axis_last(g_out), trees.floats(cotangent.sums)))
+
+    def _loop_backward(
+        self,
+        q: Prepared,
+        before: Carry,
+        drive: Tree,
+        sequence: Sequence,
+        t0: Count,
+        n_steps: Count,
+        g_carry: Tree,
+        g_after: Tree,
+    ) -> tuple[Tree, Tree]:
+        """The loop: cotangent of the carry from step to step; returns the first one and all of them."""
+        floats, rest = eqx.partition(before, eqx.is_inexact_array)
+        drive_floats, drive_rest = eqx.partition(drive, eqx.is_inexact_array)
+        all_ = jax.tree.map(jnp.zeros_like, g_after)
+
+        def step(i: Count, loop: Any) -> Any:
+            g, all_ = loop
+            j = n_steps - 1 - i
+            g = jax.tree.map(jnp.add, g, trees.row(g_after, j))
+            all_ = trees.put(all_, g, j)
+            state, others = trees.row(floats, j), trees.row(rest, j)
+
+            def update(state: Tree, d: Tree) -> Tree:
+                d = eqx.combine(d, trees.row(drive_rest, j))
+                new = self.update(q, eqx.combine(state, others), d, sequence.first + t0 + j, sequence)
+                return trees.floats(new)
+
+            g_state, g_drive = jax.vjp(update, state, trees.row(drive_floats, j))[1](g)
+            return jax.tree.map(jnp.add, g_state, self._recurrent_backward(q, state, others, g_drive, sequence)), all_
+
+        return fori_loop(0, n_steps, step, (g_carry, all_))
+
+    def _recurrent_backward(self, q: Prepared, state: Tree, others: Tree, g_drive: Tree, sequence: Sequence) -> Tree:
+        primal, vjp = jax.vjp(lambda s: self.recurrent(q, eqx.combine(s, others), sequence), state)
+        if primal is None:
+            return jax.tree.map(jnp.zeros_like, state)
+        if isinstance(primal, dict):  # drives without a recurrent part have no say here
+            g_drive = {k: g_drive[k] for k in primal}
+        return vjp(g_drive)[0]
+
+    def _update_backward(
+        self, q: Prepared, before: Carry, drive: Tree, sequence: Sequence, t0: Count, total: Tree
+    ) -> tuple[Tree, Tree]:
+        """Gradient of a block's updates: in the parameters they read, and in the drives."""
+        floats, rest = eqx.partition(drive, eqx.is_inexact_array)
+
+        def updates(q: Tree, floats: Tree) -> Tree:
+            times = sequence.first + t0 + jnp.arange(self.plan.block)
+            new = jax.vmap(lambda c, d, t: self.update(q, c, d, t, sequence))(before, eqx.combine(floats, rest), times)
+            return trees.floats(new)
+
+        _, vjp = jax.vjp(updates, q, floats)
+        return vjp(total)
+
+
+def _long_axis_last(tree: Tree) -> Tree:
+    """Store cotangents ``[time, trial, unit]`` with time and trial along the rows of memory, values unchanged."""
+
+    def store(a: Array) -> Array:
+        if a.ndim < 3:
+            return a
+        flat = a.reshape(-1, a.shape[-1])
+        return lax.optimization_barrier(flat.T).T.reshape(a.shape)
+
+    return jax.tree.map(store, tree)

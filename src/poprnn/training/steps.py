@@ -1,0 +1,236 @@
+"""The system of an unroll vectorised over trials and time: its forward and its backward pass (see ``unroll.py``)."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from poprnn.cells.contract import Context, add_drives
+from poprnn.core import mapping, trees
+from poprnn.core.arrays import Array, Bool, Count, Float, Key, Tree
+from poprnn.core.loops import fori_loop
+from poprnn.training.dynamics import Carry, Dynamics, Prepared, context_at
+
+
+class Sequence(NamedTuple):
+    """What is given from outside, for a batch of trials, time first."""
+
+    inputs: Float[Array, "time trial input"]
+    keys: Key[Array, "trial"]
+    length: Count
+    context: Context
+    trials: Tree
+    """Per trial, for closed loops; else ``None``."""
+    first: Count | int = 0
+    """Time of the first step (a long sequence comes in pieces)."""
+    fixed: Tree = None
+    """Prepared values that are not real numbers; filled in by :func:`unroll`."""
+
+
+class Emitted(NamedTuple):
+    """What comes out."""
+
+    outputs: Tree
+    """``emit``'s value at every step, ``[time, trial, …]``, zero beyond the length."""
+    sums: Tree
+    """``accumulate``'s value summed over the steps that exist, ``[trial, …]``."""
+
+
+class Plan(NamedTuple):
+    """Static choices for one shape of problem; see :func:`plan`."""
+
+    block: int
+    n_blocks: int
+    segment: int
+    """Blocks in a segment."""
+    keep_drive: bool
+
+
+Read = Callable[[Prepared, Carry], Tree]
+
+
+class Kept(NamedTuple):
+    """What the forward pass leaves for the backward pass."""
+
+    states: Tree
+    """States of one segment, one more than steps."""
+    drives: Tree
+    """Drives of one segment, or nothing."""
+    starts: Tree
+    """First states of all segments, if there are several."""
+
+
+class Steps:
+    """The system vectorised over trials (and time), its forward and its backward pass."""
+
+    def __init__(self, dynamics: Dynamics, emit: Read | None, accumulate: Read | None, plan_: Plan) -> None:
+        self.plan, self.dynamics, self._emit, self._accumulate = plan_, dynamics, emit, accumulate
+        self.reads = emit is not None or accumulate is not None
+        self.n_segments = -(-plan_.n_blocks // plan_.segment)
+
+    # --- one step or block, all trials -------------------------------------------------------------------------
+
+    def external(self, q: Prepared, sequence: Sequence, t0: Count) -> Tree:
+        """Drive by the inputs for a block, ``[time, trial, …]``."""
+        q = eqx.combine(q, sequence.fixed)
+        exists = t0 + jnp.arange(self.plan.block) < sequence.length
+        inputs = trees.zero_beyond(trees.rows(sequence.inputs, t0, self.plan.block), exists)
+
+        def one(input: Tree, key: Array, time: Count, trial: Tree) -> Tree:
+            context = context_at(time, sequence.context, trial)
+            return self.dynamics.external(
+                q, input, key=jax.random.fold_in(jax.random.fold_in(key, time), 0), context=context
+            )
+
+        over_trials = jax.vmap(one, (0, 0, None, 0))
+        times = sequence.first + t0 + jnp.arange(self.plan.block)
+        return jax.vmap(over_trials, (0, None, 0, None))(inputs, sequence.keys, times, sequence.trials)
+
+    def recurrent(self, q: Prepared, carry: Carry, sequence: Sequence) -> Tree | None:
+        """Drive by the state, ``[trial, …]``."""
+        q = eqx.combine(q, sequence.fixed)
+        return jax.vmap(lambda c: self.dynamics.recurrent(q, c))(carry)
+
+    def update(self, q: Prepared, carry: Carry, drive: Tree, time: Count, sequence: Sequence) -> Carry:
+        """One step of all trials."""
+        q = eqx.combine(q, sequence.fixed)
+
+        def one(c: Carry, d: Tree, key: Array, trial: Tree) -> Carry:
+            key = jax.random.fold_in(jax.random.fold_in(key, time), 1)
+            return self.dynamics.update(q, c, d, key=key, context=context_at(time, sequence.context, trial))
+
+        new = jax.vmap(one)(carry, drive, sequence.keys, sequence.trials)
+        if not mapping.is_vmapped():  # else members of different lengths share one loop
+            return new
+        going = time - sequence.first < sequence.length
+        return jax.tree.map(lambda a, b: jnp.where(going, a, b), new, carry)
+
+    def read(self, q: Prepared, carries: Carry, exists: Bool[Array, "time"], sequence: Sequence) -> tuple[Tree, Tree]:
+        """Outputs of a block and its contribution to the sums."""
+        q = eqx.combine(q, sequence.fixed)
+
+        def over_block(read: Read | None) -> Tree:
+            return () if read is None else jax.vmap(jax.vmap(lambda c: read(q, c)))(carries)
+
+        total = jax.tree.map(
+            lambda a: jnp.sum(jnp.where(trees.like(exists, a), a, 0), axis=0), over_block(self._accumulate)
+        )
+        return over_block(self._emit), total
+
+    # --- forward ----------------------------------------------------------------------------------------------
+
+    def workspace(self, q: Prepared, carry: Carry, sequence: Sequence) -> Kept:
+        """Cleared memory for states and drives."""
+        n_steps = self.plan.segment * self.plan.block
+        states = jax.tree.map(lambda a: jnp.zeros((n_steps + 1, *a.shape), a.dtype), carry)
+        drives: Tree = ()
+        if self.plan.keep_drive:
+            shapes = jax.eval_shape(lambda: self.external(q, sequence, jnp.int32(0)))
+            drives = jax.tree.map(lambda s: jnp.zeros((n_steps, *s.shape[1:]), s.dtype), shapes)
+        starts = (
+            ()
+            if self.n_segments == 1
+            else jax.tree.map(lambda a: jnp.zeros((self.n_segments, *a.shape), a.dtype), carry)
+        )
+        return Kept(states, drives, starts)
+
+    def forward(
+        self, q: Prepared, carry: Carry, sequence: Sequence, workspace: Kept | None
+    ) -> tuple[Carry, Emitted, Kept | None]:
+        """All segments; keeps states and drives if there is one segment, else every segment's start."""
+        outputs, sums = self._empty_emitted(q, carry, sequence)
+        if self.n_segments == 1:
+            carry, kept, outputs, sums = self.segment(q, carry, sequence, 0, outputs, sums, workspace)
+            return carry, Emitted(outputs, sums), kept
+        starts = () if workspace is None else workspace.starts
+
+        def one(i: Count, loop: Any) -> Any:
+            carry, starts, outputs, sums = loop
+            if jax.tree.leaves(starts):
+                starts = trees.put(starts, carry, i)
+            carry, _, outputs, sums = self.segment(q, carry, sequence, i, outputs, sums, None)
+            return carry, starts, outputs, sums
+
+        carry, starts, outputs, sums = fori_loop(0, self._n_segments_of(sequence), one, (carry, starts, outputs, sums))
+        return carry, Emitted(outputs, sums), None if workspace is None else workspace._replace(starts=starts)
+
+    def segment(
+        self,
+        q: Prepared,
+        carry: Carry,
+        sequence: Sequence,
+        index: Count | int,
+        outputs: Tree,
+        sums: Tree,
+        workspace: Kept | None,
+    ) -> tuple[Carry, Kept | None, Tree, Tree]:
+        """The blocks of one segment; with a workspace, states and drives are left in it."""
+        size, first = self.plan.block, index * self.plan.segment
+        keep = workspace is not None
+        states, drives = (workspace.states, workspace.drives) if workspace is not None else ((), ())
+        if not keep and self.reads:
+            states = jax.tree.map(lambda a: jnp.zeros((size + 1, *a.shape), a.dtype), carry)
+        if jax.tree.leaves(states):
+            states = trees.put(states, carry, 0)
+        keep_drive = bool(jax.tree.leaves(drives))
+        keep_states = bool(jax.tree.leaves(states))
+        transposed = _transpose(q)
+        length = mapping.population_maximum(sequence.length)
+
+        def block(i: Count, loop: Any) -> Any:
+            carry, states, drives, outputs, sums = loop
+            t0 = (first + i) * size
+            base = i * size if keep else 0
+            external = self.external(q, sequence, t0)
+
+            def step(j: Count, loop: Any) -> Any:
+                carry, states, drives = loop
+                q_ = _transpose(transposed)
+                drive = add_drives(trees.row(external, j), self.recurrent(q_, carry, sequence))
+                new = self.update(q_, carry, drive, sequence.first + t0 + j, sequence)
+                return (
+                    new,
+                    trees.put(states, new, base + j + 1) if keep_states else (),
+                    trees.put(drives, drive, base + j) if keep_drive else (),
+                )
+
+            n_steps = jnp.clip(length - t0, 0, size)
+            carry, states, drives = fori_loop(0, n_steps, step, (carry, states, drives))
+            if self.reads:
+                exists = t0 + jnp.arange(size) < sequence.length
+                here = valid(trees.rows(states, base + 1, size), exists)
+                values, total = self.read(q, here, exists, sequence)
+                outputs = trees.put_rows(outputs, trees.zero_beyond(values, exists), t0)
+                sums = jax.tree.map(jnp.add, sums, total)
+            return carry, states, drives, outputs, sums
+
+        n_blocks = jnp.clip(-(-length // size) - first, 0, self.plan.segment)
+        carry, states, drives, outputs, sums = fori_loop(0, n_blocks, block, (carry, states, drives, outputs, sums))
+        kept = None if workspace is None else workspace._replace(states=states, drives=drives)
+        return carry, kept, outputs, sums
+
+    def _n_segments_of(self, sequence: Sequence) -> Count:
+        steps = self.plan.segment * self.plan.block
+        return -(-mapping.population_maximum(sequence.length) // steps)
+
+    def _empty_emitted(self, q: Prepared, carry: Carry, sequence: Sequence) -> tuple[Tree, Tree]:
+        n_steps = self.plan.n_blocks * self.plan.block
+        values, sums = jax.eval_shape(
+            lambda: self.read(q, jax.tree.map(lambda a: a[None], carry), jnp.ones(1, bool), sequence)
+        )
+        return (
+            jax.tree.map(lambda s: jnp.zeros((n_steps, *s.shape[1:]), s.dtype), values),
+            jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), sums),
+        )
+
+
+def _transpose(q: Prepared) -> Prepared:
+    """Matrices transposed; applied outside a loop and again inside, it hands the loop a transpose made once."""
+    return jax.tree.map(lambda a: a.T if eqx.is_inexact_array(a) and a.ndim == 2 else a, q)
+
+
+def valid(tree: Tree, exists: Bool[Array, "time"]) -> Tree:
+    """Rows that do not exist become copies of the block's first, so that no function meets values it never made."""
+    return jax.tree.map(lambda a: jnp.where(trees.like(exists, a), a, a[:1]) if eqx.is_inexact_array(a) else a, tree)

@@ -1,0 +1,344 @@
+"""The loop on the host: dispatch steps, evaluate, keep records, write checkpoints."""
+
+import contextlib
+import dataclasses
+import functools
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from poprnn.core import backend
+from poprnn.core.arrays import Tree
+from poprnn.core.errors import StorageError
+from poprnn.core.mapping import MemberMap
+from poprnn.training.flops import training_flops
+from poprnn.training.folder import RunFolder
+from poprnn.training.memory import require_memory
+from poprnn.training.monitors.contract import Observation
+from poprnn.training.program import Program
+from poprnn.training.run import History, Run, Snapshot, history_row, stack_varied, to_numpy
+from poprnn.training.settings import Population, Setup
+from poprnn.training.start import adapt, same_course, stream_seed
+from poprnn.training.state import MemberState, Record, Shared, first_true
+
+TARGET_SECONDS = 3.0
+"""Aim for the length of one dispatch: the host is touched that often, and Ctrl-C takes at most about as long."""
+CHECKPOINT_SECONDS = 60.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Update:
+    """What :func:`fit_iter` yields: at every evaluation, and (``evaluated = False``) on the way to it."""
+
+    epoch: int
+    """Epochs finished."""
+    n_epochs: int
+    """Budget."""
+    n_steps: int
+    """Optimiser steps taken."""
+    n_steps_per_epoch: int
+    """Optimiser steps between evaluations."""
+    seconds: float
+    """Since training began (without what a resumed run had used before)."""
+    active: np.ndarray
+    """``[member]``: who is still being trained."""
+    training_loss: np.ndarray
+    """``[member]``: mean since the last evaluation; NaN for members that have ended."""
+    evaluated: bool
+    record: dict[str, np.ndarray]
+    """The epoch's row of the history; empty if not evaluated."""
+    run: Callable[[], Run]
+    """Call it for the run as it stands."""
+
+
+class Trainer:
+    """State of a training in progress."""
+
+    def __init__(
+        self,
+        setup: Setup,
+        *,
+        start: Run | None = None,
+        out: str | Path | None = None,
+        debug: bool = False,
+        n_devices: int | None = None,
+        resume: bool = False,
+        arrays: Tree = None,
+    ) -> None:
+        self.setup, self.start = setup, start
+        n = setup.population.members
+        self.program, self.begin, self.train, self.evaluate = compiled(_shape_of(setup), n, debug, n_devices)
+        self.folder = None if out is None else RunFolder(out)
+        self.history, self.snapshots = History(), dict[str, Snapshot]()
+        self.interrupted = False
+        self.seconds_before = 0.0
+        backend.devices()
+        with backend.precision(32):
+            self.shared = Shared(
+                jnp.asarray(stream_seed(setup.population), jnp.uint32),
+                jax.tree.map(jnp.asarray, setup.task.arrays() if arrays is None else arrays),
+            )
+            require_memory(self.program, setup, self.shared)
+            if self.folder and not resume:
+                self.folder.create()
+                self.folder.save_setup(setup)
+            self.state = to_numpy(self._begin())
+            self.initial = self.state.parameters
+        if resume:
+            self._load()
+        self.began = time.perf_counter()
+
+    # --- begin ------------------------------------------------------------------------------------------------
+
+    def _begin(self) -> MemberState:
+        """All members' states before the first step; each from its own stream, however many there are."""
+        n, varied = self.setup.population.members, stack_varied(self.setup)
+        given = None if self.start is None else adapt(self.start, self.setup)
+        states = (np.arange(n, dtype=np.int32), varied) + (() if given is None else (given,))
+        state = self.begin(states, jnp.asarray(self.setup.population.seed, jnp.uint32))[1]
+        if self.start is not None and self.start.progress is not None and same_course(self.start.setup, self.setup):
+            state = state._replace(progress=jax.tree.map(jnp.asarray, self.start.progress))
+        return state
+
+    def _load(self) -> None:
+        """Go on from the newest checkpoint that can be read."""
+        if self.folder is None:
+            raise StorageError("nothing to resume: the run has no folder")
+        self.state, self.history, meta, problems = self.folder.load_checkpoint(self.state)
+        self.initial = self.folder.load_weights("initial", self.initial)
+        epochs = np.asarray(self.state.n_steps) // max(self.setup.training.steps_per_epoch, 1)
+        if self.setup.training.snapshots != "none":
+            self.snapshots = self.folder.load_snapshots(self.initial, epochs)
+        self.seconds_before = meta["seconds"]
+        here = backend.describe()
+        for what in ("n_threads", "processor", "versions"):
+            if meta["machine"].get(what) != here[what]:
+                problems.append(
+                    f"this run was begun with another {what} ({meta['machine'].get(what)}, here "
+                    f"{here[what]}): it goes on, but not with the same bits"
+                )
+        for problem in problems:
+            warnings.warn(problem, stacklevel=3)
+
+    # --- the loop ----------------------------------------------------------------------------------------------
+
+    @property
+    def active(self) -> np.ndarray:
+        """Who is still being trained."""
+        return np.asarray(self.state.outcome) == 0
+
+    def n_steps(self) -> int:
+        """Optimiser steps taken by the members that are still being trained (all the same)."""
+        steps = np.asarray(self.state.n_steps)
+        alive = self.active & ~np.asarray(self.state.diverged)
+        return int(steps[alive].max()) if alive.any() else int(steps.max())
+
+    def updates(self) -> Iterator[Update]:
+        """Train until every member has ended, yielding after every dispatch."""
+        training = self.setup.training
+        total, per_epoch = training.epochs * training.steps_per_epoch, training.steps_per_epoch
+        n, last_saved = 1, time.perf_counter()
+        if self.folder and not len(self.history) and self.n_steps() == 0:
+            self.folder.save_weights("initial", self.initial)
+            self.checkpoint()
+        while self.active.any() and (done := self.n_steps()) < total and not self.interrupted:
+            n = min(n, per_epoch - done % per_epoch)
+            before = time.perf_counter()
+            self._train(n)
+            took = time.perf_counter() - before
+            done += n
+            if done % per_epoch == 0:
+                yield self._evaluate(done)
+            else:
+                yield self._update(done, evaluated=False, record={})
+            # the first dispatch holds the compilation and is one step long; then the length follows the clock
+            n = max(1, min(2 * n if n > 1 else 8, int(n * TARGET_SECONDS / max(took, 1e-3)) if n > 1 else 8))
+            if self.folder and time.perf_counter() - last_saved > CHECKPOINT_SECONDS:
+                self.checkpoint()
+                last_saved = time.perf_counter()
+        if self.folder:
+            self.finish()
+
+    def _train(self, n: int) -> None:
+        with backend.precision(32):
+            shared = self.shared._replace(n_steps=jnp.asarray(n, jnp.int32))
+            self.state, _ = jax.block_until_ready(self.train(self.state, shared, self.active))
+
+    def _evaluate(self, done: int) -> Update:
+        training, active = self.setup.training, self.active
+        epoch = done // training.steps_per_epoch
+        with backend.precision(32):
+            last = jnp.asarray(epoch >= training.epochs)
+            state, record = self.evaluate(
+                self.state, self.shared._replace(n_steps=jnp.asarray(0, jnp.int32), last_epoch=last), active
+            )
+        self.state = to_numpy(state)
+        if self.program.has_host_monitors:
+            self._ask_host(to_numpy(record), active, epoch)
+        row = history_row(to_numpy(record)._replace(outcome=self.state.outcome), active)
+        self.history.append(row)
+        self._snapshot(active & np.asarray(record.passed), np.asarray(record.stage), epoch, active)
+        return self._update(done, evaluated=True, record=row)
+
+    def _ask_host(self, record: Record, active: np.ndarray, epoch: int) -> None:
+        """Monitors that want NumPy: one member at a time; a device monitor that already spoke keeps its word."""
+        memories, outcomes = [], self.state.outcome.copy()
+        for k in range(len(active)):
+            pick = lambda tree, k=k: jax.tree.map(lambda a: a[k], tree)
+            mine = pick(self.state)
+            seen = Observation(
+                epoch,
+                epoch >= self.setup.training.epochs,
+                record.loss[k],
+                pick(record.scores),
+                mine.parameters,
+                mine.progress.finished,
+                mine.diverged,
+            )
+            memory, ends = self.program.ask(mine.monitors, seen, "host") if active[k] else (mine.monitors, [False])
+            memories.append(to_numpy(memory))
+            word = int(first_true([bool(e) for e in ends]))
+            budget = len(self.program.outcomes)  # comes last: anything more telling goes before it
+            if active[k] and word and outcomes[k] in (0, budget):
+                outcomes[k] = word
+        self.state = self.state._replace(monitors=jax.tree.map(lambda *a: np.stack(a), *memories), outcome=outcomes)
+
+    def _snapshot(self, passed: np.ndarray, stage: np.ndarray, epoch: int, active: np.ndarray) -> None:
+        every = self.setup.training.snapshots
+        if every == "none":
+            return
+        if every == "stages":
+            moments = {f"stage_{s:03d}": passed & (stage == s) for s in np.unique(stage[passed])}
+        else:
+            moments = {f"epoch_{epoch:05d}": active} if epoch % every == 0 else {}
+        for name, reached in moments.items():
+            self.snapshots[name] = Snapshot.of(self.state.parameters, reached, epoch, self.snapshots.get(name))
+            if self.folder:
+                self.folder.save_snapshot(name, self.snapshots[name])
+
+    def _update(self, done: int, *, evaluated: bool, record: dict[str, np.ndarray]) -> Update:
+        training = self.setup.training
+        epoch = done // training.steps_per_epoch
+        if evaluated:
+            loss = record["training_loss"]
+        else:
+            since = done - epoch * training.steps_per_epoch
+            loss = np.where(self.active, np.asarray(self.state.loss_sum) / max(since, 1), np.nan)
+        return Update(
+            epoch,
+            training.epochs,
+            done,
+            training.steps_per_epoch,
+            time.perf_counter() - self.began,
+            self.active,
+            loss,
+            evaluated,
+            record,
+            self.run,
+        )
+
+    # --- results -----------------------------------------------------------------------------------------------
+
+    def manifest(self) -> dict[str, Any]:
+        """Versions, machine, times, outcomes, operation count, peak memory."""
+        outcomes = self.outcome_words()
+        return {
+            "machine": backend.describe(),
+            "seed": self.setup.population.seed,
+            "seconds": self.seconds_before + time.perf_counter() - self.began,
+            "outcomes": {word: outcomes.count(word) for word in dict.fromkeys(outcomes)},
+            "n_steps": np.asarray(self.state.n_steps),
+            "flops": training_flops(self.setup, self.state),
+            "peak_bytes": backend.peak_bytes(),
+            "start": None if self.start is None else str(self.start.path or "in memory"),
+        }
+
+    def outcome_words(self) -> list[str]:
+        """One word per member; ``training`` for those that have not ended."""
+        words = ("training", *self.program.outcomes)
+        return [words[int(i)] for i in np.asarray(self.state.outcome)]
+
+    def run(self) -> Run:
+        """The run as it stands."""
+        state = to_numpy(self.state)
+        return Run(
+            self.setup,
+            state.parameters,
+            self.initial,
+            self.outcome_words(),
+            self.history,
+            dict(self.snapshots),
+            state.progress,
+            self.manifest(),
+            self.folder and self.folder.path,
+            to_numpy(self.shared.arrays),
+        )
+
+    def checkpoint(self) -> None:
+        """Write all that resuming needs."""
+        if self.folder is None:
+            return
+        meta = {
+            "n_steps": self.n_steps(),
+            "seconds": self.seconds_before + time.perf_counter() - self.began,
+            "machine": backend.describe(),
+        }
+        self.folder.save_checkpoint(to_numpy(self.state), self.history, meta)
+
+    def finish(self) -> None:
+        """Checkpoint, weights, history and manifest."""
+        if self.folder is None:
+            return
+        self.checkpoint()
+        self.folder.save_weights("weights", to_numpy(self.state.parameters))
+        self.folder.save_history(self.history)
+        self.folder.save_manifest(self.manifest())
+
+    @contextlib.contextmanager
+    def stop_at_boundary(self) -> Iterator[None]:
+        """Ctrl-C inside ends training after the current dispatch; a second one at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def note(*_: Any) -> None:
+            if self.interrupted:
+                raise KeyboardInterrupt
+            self.interrupted = True
+
+        previous = signal.signal(signal.SIGINT, note)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, previous)
+
+
+@functools.lru_cache(maxsize=16)
+def compiled(
+    setup: Setup, n_members: int, debug: bool, n_devices: int | None
+) -> tuple[Program, MemberMap, MemberMap, MemberMap]:
+    """The programs of a setup: start, train, evaluate.
+
+    Asked for again (another seed, a resumed run), they need not be compiled again.
+    """
+    program = Program(setup)
+
+    def begin(state: Tree, seed: Any) -> tuple[Tree, MemberState]:
+        return state, program.start(*state[:2], seed, *state[2:])
+
+    maps = (MemberMap(f, n_members, debug=debug, n_devices=n_devices) for f in (begin, program.train, program.evaluate))
+    return program, *maps
+
+
+def _shape_of(setup: Setup) -> Setup:
+    """The setup without what the compiled programs do not depend on."""
+    vary = {name: (values[0],) for name, values in setup.population.vary.items()}
+    return setup.substitute({"population": Population(vary=vary), "training.epochs": 0, "training.snapshots": "none"})
