@@ -9,6 +9,6 @@ Tree = Any
 
 PRNGKey = Key[Array, ""]
 Scalar = Float[Array, ""]
-Count = Int[Array, ""]
+Count = Int[Array, ""] | int
 
 __all__ = ["Array", "Bool", "Count", "Float", "Int", "Key", "PRNGKey", "Scalar", "Tree"]

@@ -24,7 +24,7 @@ def devices() -> list[jax.Device]:
 
     The first call asks JAX for one CPU device per core; if the backend is already up, what it has is used.
     """
-    if jax.config.jax_num_cpu_devices < 1:
+    if getattr(jax.config, "jax_num_cpu_devices", 0) < 1:
         with contextlib.suppress(RuntimeError):  # the backend is already up
             jax.config.update("jax_num_cpu_devices", n_cores())
     return list(jax.local_devices())

@@ -17,9 +17,9 @@ from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from poprnn.core import backend, loops
+from poprnn.core.arrays import Count, Tree
 
 AXIS = "member"
-Tree = Any
 
 
 def is_vmapped() -> bool:
@@ -30,7 +30,7 @@ def is_vmapped() -> bool:
 _vmapping = [False]
 
 
-def population_maximum(value: jax.Array) -> jax.Array:
+def population_maximum(value: Count) -> Count:
     """The largest value over the members that run together, so that a loop bound stays one number under ``vmap``."""
     return lax.pmax(value, AXIS) if is_vmapped() else value
 

@@ -21,7 +21,13 @@ def describe(name: str) -> dict[str, Any]:
     family, name = found[0]
     item = catalogue.find(family, name)
     path = inspect.getsourcefile(item)
-    about = {"name": name, "family": family, "path": path, "text": inspect.getdoc(item) or "", "options": []}
+    about: dict[str, Any] = {
+        "name": name,
+        "family": family,
+        "path": path,
+        "text": inspect.getdoc(item) or "",
+        "options": [],
+    }
     if family == "recipes":
         about["recipe"] = recipe_files.read(name)
     elif inspect.isclass(item):

@@ -43,7 +43,7 @@ def experiments(scale: dict[str, Any]) -> dict[str, Setup]:
                 population=members, task=task, cell=cell, training=training(curriculum, scale["epochs"])
             )
         if scale["none_n"]:
-            heads = [n - task.n_min for n in scale["none_n"]]
+            heads = tuple(n - task.n_min for n in scale["none_n"])
             # one population holds every N: member k is trained on the (k mod len)-th
             scratch = Population(members=scale["members"] * len(heads), vary={"training.curriculum.head": heads})
             short = catalogue.find("tasks", name)(n_max=max(scale["none_n"]))
@@ -59,7 +59,7 @@ def largest_n(run: Run, threshold: float, n_trials: int) -> np.ndarray:
     The training's own evaluations chose the stage, so the verdict comes from trials they have not seen: the mean over
     the stage's active heads and the newest head's accuracy must both exceed the threshold again. 0 where none does.
     """
-    task = run.task
+    task: Any = run.task
     best = np.zeros(run.n_members, int)
     for name, snapshot in run.snapshots.items():
         stage = int(name.removeprefix("stage_"))
@@ -76,16 +76,18 @@ def largest_n(run: Run, threshold: float, n_trials: int) -> np.ndarray:
 def tau_by_n(run: Run) -> np.ndarray:
     """``[moment, (N, member, mean tau, SD tau)]`` over the moments at which members solved an N."""
     rows = []
+    task: Any = run.task
+    cell: Any = run.cell
     scratch = isinstance(run.setup.training.curriculum, None_)
     for name, snapshot in run.snapshots.items():
         stage = int(name.removeprefix("stage_"))
-        tau = np.maximum(_tau(snapshot.parameters), run.cell.dt)
+        tau = np.maximum(_tau(snapshot.parameters), cell.dt)
         for k in np.flatnonzero(snapshot.reached):
             if scratch:
                 head = int(run.setup.population.values(int(k))["training.curriculum.head"])
             else:
                 head = int(run.setup.training.curriculum.heads(run.task, stage)[1])
-            rows.append((run.task.n_min + head, k, tau[k].mean(), tau[k].std()))
+            rows.append((task.n_min + head, k, tau[k].mean(), tau[k].std()))
     return np.array(rows, float).reshape(-1, 4)
 
 
@@ -121,7 +123,10 @@ def _range(values: np.ndarray) -> str:
 
 
 def _judge_t4(runs: dict[str, Run], tasks: list[str], rule: dict[str, Any]) -> Claim:
-    words, notes, passed, members, interval = [], [], True, 0, None
+    words: list[str] = []
+    notes: list[str] = []
+    passed, members = True, 0
+    interval: list[float] | None = None
     for task in tasks:
         for curriculum in ("single_head", "none"):
             rows = tau_by_n(runs[f"{task}-{curriculum}"])
@@ -138,16 +143,18 @@ def _judge_t4(runs: dict[str, Run], tasks: list[str], rule: dict[str, Any]) -> C
             notes.append(f"{task}, multi_head: fewer than three N were solved")
             passed = False
             continue
-        mean, sd = _slope_interval(rows, 2), _slope_interval(rows, 3)
-        words.append(
-            f"{task} multi_head: slope of mean [{mean[0]:.4f}, {mean[1]:.4f}], of SD [{sd[0]:.4f}, {sd[1]:.4f}] per N"
-        )
-        passed &= mean[1] < 0 and sd[0] <= 0 <= sd[1]
+        slope, spread = _slope_interval(rows, 2), _slope_interval(rows, 3)
+        words.append(f"{task} multi_head: slope over N of mean {_brackets(slope)}, of SD {_brackets(spread)}")
+        passed &= slope[1] < 0 and spread[0] <= 0 <= spread[1]
         members += len(np.unique(rows[:, 1]))
-        interval = interval or mean
+        interval = interval or slope
     return Claim(
         "T4", rule["claim"], rule["paper"], "; ".join(words), interval, members, bool(passed), "; ".join(notes)
     )
+
+
+def _brackets(interval: list[float]) -> str:
+    return f"[{interval[0]:.4f}, {interval[1]:.4f}]"
 
 
 def _slope_interval(rows: np.ndarray, column: int) -> list[float]:

@@ -18,7 +18,7 @@ class Stage(NamedTuple):
     """Heads that are trained now."""
     newest: Count
     """Index of the head that was added last."""
-    index: Count
+    index: Count  # type: ignore[assignment]
     """Number of stages passed so far."""
     shared: bool = False
     """One readout (that of head 0) serves whichever head is active."""

@@ -7,6 +7,7 @@ import numpy as np
 
 from poprnn.cells.contract import Cell
 from poprnn.core import backend
+from poprnn.core.blueprint import build
 from poprnn.core.errors import ConfigurationError
 from poprnn.tasks.contract import Task
 from poprnn.training.run import Run, to_numpy
@@ -32,7 +33,7 @@ def from_arrays(
     >>> pr.from_arrays(pr.tasks.NParity(n_max=3), pr.cells.VanillaRNN(n_units=4), {"W": np.eye(4)}).members[0].W.shape
     (4, 4)
     """
-    setup = Setup(task=task, cell=cell)
+    setup = build(Setup, {"task": task, "cell": cell})
     arrays = {name: np.asarray(a) for name, a in arrays.items()}
     with backend.precision(32):
         one = setup.cell.init(setup.task.n_inputs, setup.task.n_outputs, key=jax.random.key(0))

@@ -71,7 +71,7 @@ class RunFolder:
 
     def load_checkpoint(self, like: Tree) -> tuple[Tree, History, dict[str, Any], list[str]]:
         """The newest readable one, and a warning for each that was not."""
-        warnings = []
+        warnings: list[str] = []
         for path in self._checkpoints():
             try:
                 state = storage.load_tree(path / "state.safetensors", like)

@@ -32,7 +32,8 @@ class GradientSteps(Steps):
             states, drives, *gradients = loop
             index = n_segments - 1 - i
             again = Kept(states, drives, kept.starts)
-            _, again, _, _ = self.segment(q, trees.row(kept.starts, index), sequence, index, *empty, again)
+            segment = self.segment(q, trees.row(kept.starts, index), sequence, index, *empty, again)
+            again = segment[1] or again
             return (
                 again.states,
                 again.drives,

@@ -278,7 +278,7 @@ class Trainer:
             dict(self.snapshots),
             state.progress,
             self.manifest(),
-            self.folder and self.folder.path,
+            self.folder.path if self.folder else None,
             to_numpy(self.shared.arrays),
         )
 
@@ -332,13 +332,16 @@ def compiled(
     program = Program(setup)
 
     def begin(state: Tree, seed: Any) -> tuple[Tree, MemberState]:
-        return state, program.start(*state[:2], seed, *state[2:])
+        member, varied, *parameters = state
+        return state, program.start(member, varied, seed, *parameters)
 
-    maps = (MemberMap(f, n_members, debug=debug, n_devices=n_devices) for f in (begin, program.train, program.evaluate))
-    return program, *maps
+    def mapped(function: Any) -> MemberMap:
+        return MemberMap(function, n_members, debug=debug, n_devices=n_devices)
+
+    return program, mapped(begin), mapped(program.train), mapped(program.evaluate)
 
 
 def _shape_of(setup: Setup) -> Setup:
     """The setup without what the compiled programs do not depend on."""
-    vary = {name: (values[0],) for name, values in setup.population.vary.items()}
+    vary: dict[str, tuple[float | int, ...]] = {name: (values[0],) for name, values in setup.population.vary.items()}
     return setup.substitute({"population": Population(vary=vary), "training.epochs": 0, "training.snapshots": "none"})

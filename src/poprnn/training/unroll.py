@@ -87,9 +87,11 @@ def unroll(
     return carry, emitted._replace(outputs=outputs), workspace
 
 
-def _differentiable(steps: GradientSteps) -> Callable[..., tuple[Carry, Emitted, Kept]]:
+def _differentiable(steps: GradientSteps) -> Callable[..., tuple[Carry, Emitted, Kept | None]]:
     @jax.custom_vjp
-    def run(prepared: Prepared, carry: Carry, sequence: Sequence, workspace: Kept) -> tuple[Carry, Emitted, Kept]:
+    def run(
+        prepared: Prepared, carry: Carry, sequence: Sequence, workspace: Kept
+    ) -> tuple[Carry, Emitted, Kept | None]:
         return steps.forward(prepared, carry, sequence, workspace)
 
     def forward(prepared: Prepared, carry: Carry, sequence: Sequence, workspace: Kept) -> Any:

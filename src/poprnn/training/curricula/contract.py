@@ -13,7 +13,7 @@ from poprnn.tasks.contract import Stage, Task
 class Progress(NamedTuple):
     """A member's place in its curriculum."""
 
-    index: Count
+    index: Count  # type: ignore[assignment]
     """Stages passed."""
     finished: Bool[Array, ""]
     """Whether the last stage has been passed."""

@@ -15,6 +15,6 @@ class BudgetSpent(Monitor):
 
     outcome: ClassVar[str] = "budget_spent"
 
-    def update(self, state: Tree, observation: Observation) -> tuple[Tree, Bool[Array, ""]]:
+    def update(self, state: Tree, observation: Observation) -> tuple[Tree, Bool[Array, ""] | bool]:
         """Whether that was the last epoch."""
         return state, observation.last_epoch

@@ -42,6 +42,6 @@ class Monitor(Blueprint):
         """State at the start of training."""
         return ()
 
-    def update(self, state: Tree, observation: Observation) -> tuple[Tree, Bool[Array, ""]]:
+    def update(self, state: Tree, observation: Observation) -> tuple[Tree, Bool[Array, ""] | bool]:
         """New state, and whether the member ends here."""
         raise NotImplementedError

@@ -17,6 +17,6 @@ class Diverged(Monitor):
 
     outcome: ClassVar[str] = "diverged"
 
-    def update(self, state: Tree, observation: Observation) -> tuple[Tree, Bool[Array, ""]]:
+    def update(self, state: Tree, observation: Observation) -> tuple[Tree, Bool[Array, ""] | bool]:
         """What training found."""
         return state, observation.diverged

@@ -29,7 +29,7 @@ class EarlyStopping(Monitor):
         """Best loss so far, and evaluations since."""
         return jnp.asarray(jnp.inf, jnp.float32), jnp.asarray(0)
 
-    def update(self, state: Tree, observation: Observation) -> tuple[Tree, Bool[Array, ""]]:
+    def update(self, state: Tree, observation: Observation) -> tuple[Tree, Bool[Array, ""] | bool]:
         """Compare with the best."""
         best, since = state
         better = observation.loss < best - self.min_change

@@ -27,7 +27,7 @@ class Solved(Monitor):
         """Evaluations in a row so far."""
         return jnp.asarray(0)
 
-    def update(self, state: Tree, observation: Observation) -> tuple[Tree, Bool[Array, ""]]:
+    def update(self, state: Tree, observation: Observation) -> tuple[Tree, Bool[Array, ""] | bool]:
         """Count, and compare with the patience."""
         good = observation.finished if self.loss is None else observation.loss < self.loss
         count = jnp.where(good, state + 1, 0)
