@@ -89,11 +89,12 @@ def run_step(options):
     for _ in range(options.warmup - 1):
         loss = step()
     late = wait_until(options.start_at)
-    seconds = []
+    seconds, processor = [], time.process_time()
     for _ in range(options.repeats):
         begin = clock()
         loss = step()
         seconds.append(clock() - begin)
+    processor = time.process_time() - processor
     shape = {k: getattr(options, k) for k in ("members", "batch", "steps", "units", "inputs", "outputs")}
     return {
         "workload": "step",
@@ -104,6 +105,7 @@ def run_step(options):
         "seconds_min": min(seconds),
         "seconds_all": seconds,
         "final_loss": loss,
+        "cpu_seconds_mean": processor / options.repeats,
         "seconds_first_step": first,
         "seconds_late": late,
         "shape": shape,

@@ -187,7 +187,7 @@ def single(forward_loop, backward_loop):
 
 
 def batched(scripted):
-    """A function (net, x, h0) -> outputs of stacked networks; `scripted` is applied to the loops.
+    """A function (net, x, h0) -> outputs of stacked networks, at all steps; `scripted` is applied to the loops.
 
     The readout's row is [W_out, 0, b_out]: it ignores the inputs that stand in the row beside the state.
     """

@@ -129,7 +129,8 @@ def make_forward(variant, batched=False, chunk=0):
     """
     scripted = torch.jit.script if "script" in variant else lambda function: function
     if variant.startswith("manual") and batched:
-        return torch_manual.batched(scripted)
+        outputs = torch_manual.batched(scripted)
+        return lambda net, x, h0, last=False, n_outputs=None: outputs(net, x, h0)
     if variant == "manual_onednn":
         states = torch_manual.single(torch_manual.forward_loop_onednn, torch_manual.backward_loop_onednn)
     elif variant.startswith("manual"):

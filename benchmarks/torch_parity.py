@@ -68,7 +68,7 @@ class ParityJob:
     def run(self):
         """Epochs until n-to is solved, or the epochs or the seconds are used up."""
         n, solved, seconds = self.options.n_from, None, []
-        start = time.perf_counter()
+        start, processor = time.perf_counter(), time.process_time()
         while n <= self.options.n_to and len(seconds) < self.options.epochs:
             begin = time.perf_counter()
             passed = self.epoch(n)
@@ -79,7 +79,8 @@ class ParityJob:
                 n, solved = n + 1, n
         total = time.perf_counter() - start
         result = {"epochs": len(seconds), "solved_n": solved, "seconds_total": total, "seconds_per_epoch": seconds}
-        return {**result, **self.counts}
+        # Far more seconds than cpu_seconds / threads: something else had the processor.
+        return {**result, "cpu_seconds": time.process_time() - processor, **self.counts}
 
 
 def run_parity(options):

@@ -218,10 +218,12 @@ def report(
     """Write one HTML page about a run, and its figures."""
     _plugins(plugin)
     from poprnn import experiment
+    from poprnn.report.figures import save_figures
     from poprnn.report.page import report as write
 
-    loaded = experiment.load(folder)
-    print(write(loaded, out or folder / "report.html", results=experiment.results(folder)))
+    loaded, results = experiment.load(folder), experiment.results(folder)
+    save_figures(loaded, folder / "figures", results)
+    print(write(loaded, out or folder / "report.html", results=results))
 
 
 @app.command("list")

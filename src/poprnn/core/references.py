@@ -12,4 +12,4 @@ def bibtex(keys: Iterable[str]) -> str:
     '@software{poprnn,'
     """
     entries = tomllib.loads(Path(__file__).with_name("references.toml").read_text(encoding="utf-8"))
-    return "\n\n".join(entries[key].strip() for key in keys)
+    return "\n\n".join(entries.get(key, f"% no entry for {key}").strip() for key in keys)

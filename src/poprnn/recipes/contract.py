@@ -4,7 +4,7 @@ A recipe module defines three functions:
 
 * ``experiments(scale) -> {name: Setup}``: the populations to train, from one scale's entries in the TOML;
 * ``judge(runs, about) -> [Claim]``: verdicts by the rules in the TOML;
-* ``draw(runs) -> {name: Figure}``: figures in the paper's arrangement (through ``poprnn.report``).
+* ``draw(runs) -> {name: figures}``: figures in the paper's arrangement (made by ``poprnn.report``).
 """
 
 import dataclasses
@@ -77,7 +77,7 @@ def reproduce(
     say("judging")
     claims = [dataclasses.asdict(c) | {"commit": _commit(name)} for c in module.judge(runs, about)]
     storage.save_json(out / "claims.json", claims)
-    page = recipe_report(about, scale, runs, claims, module.draw(runs), out / "report.html")
+    page = recipe_report(about, scale, runs, claims, module.draw(runs), out / "report.html", name=name)
     return {"recipe": name, "scale": scale, "claims": claims, "report": str(page)}
 
 

@@ -103,12 +103,15 @@ class Task(Blueprint):
     def scores(self, outputs: Float[Array, "..."], trial: Trial, setting: Setting) -> dict[str, Array]:
         """Named scores in [0, 1] of one trial (scalars or one per head; NaN where a head is not active).
 
-        Default: the fraction of target variance that is explained, not below 0.
+        Default: the fraction of the target's variance within the trial that is explained (of its power, where the
+        target is constant), not below 0.
         """
         weights = step_weights(self, trial, setting)
         error = jnp.sum(weights * (outputs - trial.targets) ** 2)
         mean = jnp.sum(weights * trial.targets) / jnp.maximum(jnp.sum(weights * jnp.ones_like(outputs)), 1e-9)
+        # a target that is constant within its trial has no variance to explain; its power stands in
         total = jnp.sum(weights * (trial.targets - mean) ** 2)
+        total = jnp.where(total > 1e-6, total, jnp.sum(weights * trial.targets**2))
         return {"score": jnp.clip(1 - error / jnp.maximum(total, 1e-9), 0, 1)}
 
     def head_name(self, head: int) -> str:

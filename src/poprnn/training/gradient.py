@@ -12,7 +12,7 @@ from poprnn.core import mapping, trees
 from poprnn.core.arrays import Array, Count, Tree
 from poprnn.core.loops import fori_loop
 from poprnn.training.dynamics import Carry, Prepared
-from poprnn.training.steps import Emitted, Kept, Sequence, Steps, valid
+from poprnn.training.steps import Emitted, Kept, Sequence, Steps
 
 
 class GradientSteps(Steps):
@@ -62,12 +62,12 @@ class GradientSteps(Steps):
             position = n_blocks - 1 - i
             base, t0 = position * size, (first + position) * size
             exists = t0 + jnp.arange(size) < sequence.length
-            before = valid(trees.rows(kept.states, base, size), exists)
-            after = valid(trees.rows(kept.states, base + 1, size), exists)
+            before = trees.rows(kept.states, base, size)
+            after = trees.rows(kept.states, base + 1, size)
             g_read, g_after = self._read_backward(q, after, exists, sequence, cotangent, t0)
             drive, drive_vjp = jax.vjp(lambda q: self._drive(q, before, sequence, t0), q)
             if self.plan.keep_drive:
-                drive = valid(trees.rows(kept.drives, base, size), exists)
+                drive = trees.rows(kept.drives, base, size)
             n_steps = jnp.clip(length - t0, 0, size)
             g_carry, total = self._loop_backward(q, before, drive, sequence, t0, n_steps, g_carry, g_after)
             g_update, g_drive = self._update_backward(q, before, drive, sequence, t0, total)
@@ -153,7 +153,8 @@ def _long_axis_last(tree: Tree) -> Tree:
     def store(a: Array) -> Array:
         if a.ndim < 3:
             return a
-        flat = a.reshape(-1, a.shape[-1])
+        # the first barrier keeps what computes `a` out of the transposition, where it would not be vectorised
+        flat = lax.optimization_barrier(a).reshape(-1, a.shape[-1])
         return lax.optimization_barrier(flat.T).T.reshape(a.shape)
 
     return jax.tree.map(store, tree)

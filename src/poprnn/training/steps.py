@@ -198,9 +198,21 @@ class Steps:
 
             n_steps = jnp.clip(length - t0, 0, size)
             carry, states, drives = fori_loop(0, n_steps, step, (carry, states, drives))
+
+            def fill(j: Count, loop: Any) -> Any:
+                states, drives = loop
+                return (
+                    trees.put(states, carry, base + j + 1) if keep_states else (),
+                    trees.put(drives, trees.row(external, j), base + j) if keep_drive else (),
+                )
+
+            # the rest of a trial's last block holds its last state: functions of whole blocks meet nothing else, and
+            # need no masks
+            if keep_states:
+                states, drives = fori_loop(n_steps, size, fill, (states, drives))
             if self.reads:
                 exists = t0 + jnp.arange(size) < sequence.length
-                here = valid(trees.rows(states, base + 1, size), exists)
+                here = trees.rows(states, base + 1, size)
                 values, total = self.read(q, here, exists, sequence)
                 outputs = trees.put_rows(outputs, trees.zero_beyond(values, exists), t0)
                 sums = jax.tree.map(jnp.add, sums, total)
@@ -229,8 +241,3 @@ class Steps:
 def _transpose(q: Prepared) -> Prepared:
     """Matrices transposed; applied outside a loop and again inside, it hands the loop a transpose made once."""
     return jax.tree.map(lambda a: a.T if eqx.is_inexact_array(a) and a.ndim == 2 else a, q)
-
-
-def valid(tree: Tree, exists: Bool[Array, "time"]) -> Tree:
-    """Rows that do not exist become copies of the block's first, so that no function meets values it never made."""
-    return jax.tree.map(lambda a: jnp.where(trees.like(exists, a), a, a[:1]) if eqx.is_inexact_array(a) else a, tree)

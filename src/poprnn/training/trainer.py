@@ -1,6 +1,7 @@
 """The loop on the host: dispatch steps, evaluate, keep records, write checkpoints."""
 
 import contextlib
+import datetime
 import dataclasses
 import functools
 import signal
@@ -252,6 +253,7 @@ class Trainer:
         outcomes = self.outcome_words()
         return {
             "machine": backend.describe(),
+            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "seed": self.setup.population.seed,
             "seconds": self.seconds_before + time.perf_counter() - self.began,
             "outcomes": {word: outcomes.count(word) for word in dict.fromkeys(outcomes)},
