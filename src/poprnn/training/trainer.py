@@ -1,8 +1,8 @@
 """The loop on the host: dispatch steps, evaluate, keep records, write checkpoints."""
 
 import contextlib
-import datetime
 import dataclasses
+import datetime
 import functools
 import signal
 import threading
