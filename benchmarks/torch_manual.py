@@ -46,9 +46,9 @@ def backward_loop(grads: List[Tensor], states: List[Tensor], outer: List[Tensor]
         leaky_relu_grad_(grads[t], states[t + 1])
 
 
-# The same two loops on oneDNN. PyTorch's float32 products go to MKL, which on AMD keeps to AVX2: 97 GFLOP/s
-# for 256 x 200 x 200 on one core of the machine this was written on. oneDNN, which ships with PyTorch and is
-# what torch.compile calls for inference, uses AVX-512: 180. Worth it from about 200 units; below, its longer
+# The same two loops on oneDNN. PyTorch's float32 products go to MKL, which on this AMD reaches 97 GFLOP/s
+# for 256 x 200 x 200 on one core. oneDNN, which ships with PyTorch and is
+# what torch.compile calls for inference, reaches 180. Worth it from about 200 units; below, its longer
 # call costs more than it saves (20 x 50 x 50: 7 GFLOP/s against 45). Not a public function.
 
 

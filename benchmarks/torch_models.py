@@ -11,9 +11,9 @@ What makes it fast, in order of weight:
 - The loop walks over `drive.unbind()`. Indexing `drive[t]` would look the same, but the backward
   of every index fills a whole array of zeros: quadratic in time, ruinous where members are batched.
 - Input product and readout are one matrix product each for all time steps.
-- Freed memory is kept (torch_baseline.py).
+- Freed memory is kept (torch_baseline.py), and the gradient may be written by hand (torch_manual.py).
 
-torch.nn.RNN is no alternative: it has no leaky ReLU, no leak, and no fast CPU kernel.
+torch.nn.RNN is no alternative: it has no leaky ReLU and no leak.
 
 Axes: member, time, trial, unit. Members are there ("bmm", batched products) or not ("loop").
 """

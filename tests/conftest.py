@@ -14,6 +14,8 @@ _cache = tempfile.TemporaryDirectory(prefix="poprnn-tests-")
 jax.config.update("jax_compilation_cache_dir", _cache.name)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
+collect_ignore = ["fixtures"]  # a script that needs PyTorch, and what it made
+
 TINY = dict(epochs=2, steps_per_epoch=4, evaluation_batches=1, batch=4)
 
 

@@ -409,11 +409,20 @@ def test_files_and_functions_are_short(path):
     n_lines = len(path.read_text(encoding="utf-8").splitlines())
     assert n_lines <= 350, f"{n_lines} lines"
     long = {
-        node.name: node.end_lineno - node.lineno + 1
+        node.name: node.end_lineno - node.lineno + 1 - docstring_lines(node)
         for node in ast.walk(tree_of(path))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     }
-    assert {name: n for name, n in long.items() if n > 60} == {}
+    assert {name: n for name, n in long.items() if n > 50} == {}
+
+
+def docstring_lines(node):
+    """Lines a function's docstring takes: the rule is about code."""
+    first = node.body[0]
+    is_text = (
+        isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
+    )
+    return first.end_lineno - first.lineno + 1 if is_text else 0
 
 
 def imports_of(tree, package):

@@ -215,7 +215,7 @@ def test_unknown_scale_writes_nothing(tmp_path):
 def test_wrong_usage(arguments):
     code, out, err = call(*arguments)
     assert (code, out) == (2, "")
-    assert "Error: " in err
+    assert err.startswith("poprnn: ") and len(err.splitlines()) == 1
 
 
 def test_refusal_in_a_process(tmp_path, good):

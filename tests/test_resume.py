@@ -18,7 +18,7 @@ import pytest
 from poprnn import cli, experiment
 from poprnn.core import storage
 from poprnn.core.errors import StorageError
-from poprnn.training import fit
+from poprnn.training import trainer
 
 COMMAND = Path(sys.executable).with_name("poprnn")
 TEXT = """
@@ -44,9 +44,9 @@ KILLER = """
 import os, pathlib, signal, sys
 from poprnn import experiment
 from poprnn.core import storage
-from poprnn.training import fit
+from poprnn.training import trainer
 
-fit.CHECKPOINT_SECONDS = 0
+trainer.CHECKPOINT_SECONDS = 0
 save = storage.save_json
 
 def save_json(path, value):
@@ -352,7 +352,7 @@ def test_history_table_keeps_its_columns(undisturbed, tmp_path):
 
 
 def test_only_two_checkpoints_are_kept(tmp_path, undisturbed, monkeypatch):
-    monkeypatch.setattr(fit, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0)
     most = []
     run = experiment.run(
         experiment.Experiment(undisturbed.setup),

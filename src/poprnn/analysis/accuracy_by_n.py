@@ -23,9 +23,6 @@ def accuracy_by_n(
     Under a curriculum with one readout for all N (``single_head``), this is the accuracy of that shared readout at
     each N; having moved on to a larger N, it is not expected to answer the smaller ones.
 
-    A member that ended as soon as its newest head exceeded the threshold has an accuracy close to it: on fresh trials
-    that head falls below about as often as not, and ``largest_n_low`` and ``largest_n_high`` will differ.
-
     Args:
         run: the population, trained on ``n_parity``, ``n_dms`` or another memory task.
         n_trials: trials for each member and N, rounded up to whole batches.
@@ -38,7 +35,8 @@ def accuracy_by_n(
         which heads have been active in the stages the member has seen (all, for networks brought in); ``n_trials``;
         ``largest_n`` (member): the largest trained N such that it and all smaller trained N exceed the threshold, so
         that a forgotten one counts; with a shared readout simply the largest N that exceeds it; 0 if there is none.
-        ``largest_n_low`` and ``largest_n_high``: the same with every accuracy one standard error lower and higher.
+        ``largest_n_low`` and ``largest_n_high``: the same with every accuracy one standard error lower and higher (a
+        member that ended as soon as it passed stands close to the threshold, and they will differ).
 
     Raises:
         NotApplicableError: the task has no memories N.
@@ -55,11 +53,9 @@ def accuracy_by_n(
     task = run.task
     if not isinstance(task, MemoryTask):
         raise NotApplicableError(f"accuracy_by_n: task '{task.name()}' has no heads that ask for a memory N")
-    batch = min(batch, n_trials)
-    n_batches = -(-n_trials // batch)
-    heads = np.arange(task.n_heads)
+    batch, heads = min(batch, n_trials), np.arange(task.n_heads)
     score = evaluate(run, heads=heads, n_trials=n_trials, batch=batch, seed=seed)["accuracy"][:, heads, heads]
-    total = n_batches * batch
+    total = -(-n_trials // batch) * batch
     # back to whole trials: 0.98 in float32 would exceed the threshold 0.98
     accuracy = np.rint(score.astype(np.float64) * total) / total
     error = np.sqrt(accuracy * (1 - accuracy) / total)

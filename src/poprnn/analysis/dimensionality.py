@@ -1,7 +1,7 @@
 """In how many dimensions the activity of a network lives."""
 
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -47,9 +47,8 @@ def dimensionality(
         n_components = min { k : sum_{i <= k} lambda_i / sum_i lambda_i >= variance },
         participation_ratio = (sum_i lambda_i)^2 / sum_i lambda_i^2.
 
-    (The code released with the paper counts one component too few.) Networks trained on a memory task are driven by
-    random bits, the same for all members; others run fresh trials of their task, of which only the true length counts.
-    The covariance is accumulated in float64, piece by piece.
+    (The released code counts one too few.) Networks of a memory task are driven by random bits, the same for all
+    members; others run fresh trials of their task. The covariance is accumulated in float64, piece by piece.
 
     Args:
         run: the population.
@@ -84,23 +83,7 @@ def dimensionality(
     >>> pr.measure("dimensionality", run, n_trials=10, n_steps=100, bit_probability=0.5).data["n_components"].values
     array([3., 6.])
     """
-    if isinstance(run.task, MemoryTask):
-        pieces = _driven(
-            run,
-            n_trials,
-            500 if n_steps is None else n_steps,
-            100 if burn_in is None else burn_in,
-            "uniform" if bit_probability is None else bit_probability,
-            seed=seed,
-        )
-    else:
-        for name, value in (("n_steps", n_steps), ("bit_probability", bit_probability)):
-            if value is not None:
-                raise ConfigurationError(
-                    f"dimensionality: {name} = {value!r}: task '{run.task.name()}' is not "
-                    "driven by bits but run on trials of its own"
-                )
-        pieces = _trials(run, n_trials, burn_in or 0, seed)
+    pieces = _pieces(run, n_trials, n_steps, burn_in, bit_probability, seed)
     moments = _accumulate(pieces, min(N_GROUPS, n_trials))
     whole = _covariance(Moments(*(part.sum(axis=1) for part in moments)))
     eigenvalues = _eigenvalues(whole)
@@ -115,6 +98,24 @@ def dimensionality(
         },
         {"member": run.member_index, "component": np.arange(1, eigenvalues.shape[1] + 1)},
     )
+
+
+def _pieces(
+    run: Run, n_trials: int, n_steps: int | None, burn_in: int | None, bit_probability: float | str | None, seed: int
+) -> Any:
+    """Activity in pieces: driven by bits for memory tasks, on trials of its own for any other."""
+    if isinstance(run.task, MemoryTask):
+        steps, left_out = 500 if n_steps is None else n_steps, 100 if burn_in is None else burn_in
+        return _driven(
+            run, n_trials, steps, left_out, "uniform" if bit_probability is None else bit_probability, seed=seed
+        )
+    for name, value in (("n_steps", n_steps), ("bit_probability", bit_probability)):
+        if value is not None:
+            raise ConfigurationError(
+                f"dimensionality: {name} = {value!r}: task '{run.task.name()}' is not "
+                "driven by bits but run on trials of its own"
+            )
+    return _trials(run, n_trials, burn_in or 0, seed)
 
 
 def _driven(
@@ -184,7 +185,8 @@ def _accumulate(pieces: Iterable[Piece], n_groups: int) -> Moments:
             with np.errstate(invalid="ignore", over="ignore"):  # activity may have exploded; its member gets NaN
                 moments.total[:, group] += samples.sum(axis=1)
                 moments.product[:, group] += np.swapaxes(samples, 1, 2) @ samples
-    assert moments is not None
+    if moments is None:
+        raise ConfigurationError("dimensionality: the rollout has no steps")
     return moments
 
 

@@ -65,6 +65,14 @@ class Cell(Blueprint):
     }
     """Names for sets of arrays, as `trainable = ["readout"]` may use them."""
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "step" in vars(cls) and "update" not in vars(cls):
+            # a step of one's own takes the place of an inherited split, which would otherwise win without a word
+            for part in ("input_drive", "recurrent_drive", "update"):
+                if part not in vars(cls):
+                    setattr(cls, part, getattr(Cell, part))
+
     def init(self, n_inputs: int, n_outputs: int, *, key: PRNGKey) -> Parameters:
         """Random parameters of one member."""
         raise NotImplementedError

@@ -73,7 +73,7 @@ def find(family: str, name: str) -> Any:
     known = names(family)
     match = [n for n in known if canonical(n) == wanted]
     if not match:
-        raise ConfigurationError(f"no {family} entry named '{name}'{nearest(str(name), known)}")
+        raise ConfigurationError(f"no {family} entry named {str(name)!r}{nearest(str(name), known)}")
     name = match[0]
     if name in _registered.get(family, {}):
         return _registered[family][name]

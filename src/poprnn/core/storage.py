@@ -28,9 +28,12 @@ def names_and_leaves(tree: Tree) -> dict[str, np.ndarray]:
     """
     flat, _ = jax.tree_util.tree_flatten_with_path(tree)
     named = [(jax.tree_util.keystr(path, simple=True, separator="/"), np.asarray(leaf)) for path, leaf in flat]
-    if len(dict(named)) < len(named):
-        raise StorageError("two arrays of a tree have the same path; names must not contain '/'")
-    return dict(named)
+    out: dict[str, np.ndarray] = {}
+    for name, leaf in named:
+        if name in out:
+            raise StorageError(f"two arrays of a tree have the path '{name}'; names must not contain '/'")
+        out[name] = leaf
+    return out
 
 
 def save_tree(path: Path, tree: Tree) -> None:

@@ -24,7 +24,9 @@ def rows(tree: Tree, start: Count | int, size: int) -> Tree:
 
 
 def put(tree: Tree, value: Tree, i: Count | int) -> Tree:
-    """Every array with entry ``i`` replaced."""
+    """Every array with entry ``i`` replaced; a tree without arrays (nothing is kept) stays as it is."""
+    if not jax.tree.leaves(tree):
+        return tree
     return jax.tree.map(lambda a, b: lax.dynamic_update_index_in_dim(a, b, i, 0), tree, value)
 
 

@@ -46,6 +46,8 @@ class Arrays(Task):
     def __post_init__(self) -> None:
         if self.path is None and not self.digest:
             raise ConfigurationError("Arrays: give a path, or make it with Arrays.of(inputs, targets)")
+        if self.path is None and self.digest not in _in_memory:
+            return  # a stored description; using it will say that its data are missing
         data = self._data()
         n, targets = data["inputs"].shape[0], data["targets"]
         if self.held_out >= n:
@@ -190,7 +192,7 @@ def _stamp(path: str) -> tuple[int, int]:
     try:
         about = Path(path).stat()
     except OSError as error:
-        raise ConfigurationError(f"Arrays: cannot read {path}: {error.strerror}") from None
+        raise ConfigurationError(f"Arrays: cannot read {path}: {str(error.strerror).lower()}") from None
     return about.st_mtime_ns, about.st_size
 
 
@@ -199,7 +201,7 @@ def _read(path: str, stamp: tuple[int, int]) -> dict[str, np.ndarray]:
     del stamp  # part of the cache's key: a file that was rewritten is read again
     if Path(path).suffix == ".npz":
         try:
-            with np.load(path, allow_pickle=False) as data:
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as data:
                 arrays = dict(data)
         except (OSError, ValueError, zipfile.BadZipFile) as error:
             raise ConfigurationError(f"Arrays: cannot read {path}: {error}") from None

@@ -26,7 +26,6 @@ def fit(
     start: Run | None = None,
     out: str | Path | None = None,
     debug: bool = False,
-    n_devices: int | None = None,
     progress: bool = False,
     **options: Any,
 ) -> Run:
@@ -38,13 +37,13 @@ def fit(
         members: number of members; default 1, or as many as ``start`` has.
         seed: the one integer that everything random follows from.
         vary: hyperparameters that differ between members, dotted name to values.
-        training: how to train; further ``options`` (``epochs=30``, ``curriculum=…``) change single fields of it.
+        training: how to train; ``options`` (``epochs=30``, ``curriculum=…``) change single fields of it.
         start: a run to continue, or to retrain on another task. Arrays whose first axis has grown (new heads) keep
             their old rows; with the same task and curriculum members go on at their stage.
         out: a new folder to write to; ``None`` keeps everything in memory.
         debug: step by step without compilation, so that a traceback shows the line that failed.
-        n_devices: use only so many devices.
         progress: print a line at every evaluation.
+        options: fields of ``training``, and ``n_devices`` to use fewer devices than there are.
 
     Returns:
         A :class:`Run`. Ctrl-C ends training at the next boundary, with a checkpoint if there is a folder.
@@ -69,17 +68,13 @@ def fit(
         start=start,
         out=out,
         debug=debug,
-        n_devices=n_devices,
         **options,
     )
     with trainer.stop_at_boundary():
         for update in trainer.updates():
             if progress and update.evaluated:
-                print(
-                    f"epoch {update.epoch}: loss {np.nanmean(update.record['loss']):.4g}, "
-                    f"{int(update.active.sum())} still training",
-                    flush=True,
-                )
+                loss, active = np.nanmean(update.record["loss"]), int(update.active.sum())
+                print(f"epoch {update.epoch}: loss {loss:.4g}, {active} still training", flush=True)
     return trainer.run()
 
 

@@ -45,6 +45,10 @@ class RunFolder:
         if setup.task.keeps_arrays:
             storage.save_tree(self.path / "data.safetensors", setup.task.arrays())
 
+    def is_finished(self) -> bool:
+        """Whether weights and manifest have been written."""
+        return (self.path / "manifest.json").is_file() and (self.path / "weights.safetensors").is_file()
+
     def require(self) -> None:
         """An existing run, or an error."""
         if not self.experiment.is_file():

@@ -172,10 +172,7 @@ class Steps:
         states, drives = (workspace.states, workspace.drives) if workspace is not None else ((), ())
         if not keep and self.reads:
             states = jax.tree.map(lambda a: jnp.zeros((size + 1, *a.shape), a.dtype), carry)
-        if jax.tree.leaves(states):
-            states = trees.put(states, carry, 0)
-        keep_drive = bool(jax.tree.leaves(drives))
-        keep_states = bool(jax.tree.leaves(states))
+        states = trees.put(states, carry, 0)
         transposed = _transpose(q)
         length = mapping.population_maximum(sequence.length)
 
@@ -190,26 +187,17 @@ class Steps:
                 q_ = _transpose(transposed)
                 drive = add_drives(trees.row(external, j), self.recurrent(q_, carry, sequence))
                 new = self.update(q_, carry, drive, sequence.first + t0 + j, sequence)
-                return (
-                    new,
-                    trees.put(states, new, base + j + 1) if keep_states else (),
-                    trees.put(drives, drive, base + j) if keep_drive else (),
-                )
+                return new, trees.put(states, new, base + j + 1), trees.put(drives, drive, base + j)
 
             n_steps = jnp.clip(length - t0, 0, size)
             carry, states, drives = fori_loop(0, n_steps, step, (carry, states, drives))
 
             def fill(j: Count, loop: Any) -> Any:
                 states, drives = loop
-                return (
-                    trees.put(states, carry, base + j + 1) if keep_states else (),
-                    trees.put(drives, trees.row(external, j), base + j) if keep_drive else (),
-                )
+                return trees.put(states, carry, base + j + 1), trees.put(drives, trees.row(external, j), base + j)
 
-            # the rest of a trial's last block holds its last state: functions of whole blocks meet nothing else, and
-            # need no masks
-            if keep_states:
-                states, drives = fori_loop(n_steps, size, fill, (states, drives))
+            # the rest of a trial's last block holds its last state: functions of whole blocks need no masks
+            states, drives = fori_loop(n_steps, size, fill, (states, drives))
             if self.reads:
                 exists = t0 + jnp.arange(size) < sequence.length
                 here = trees.rows(states, base + 1, size)

@@ -147,6 +147,7 @@ class Trainer:
         training = self.setup.training
         total, per_epoch = training.epochs * training.steps_per_epoch, training.steps_per_epoch
         n, last_saved = 1, time.perf_counter()
+        finished = not self.active.any() and self.folder is not None and self.folder.is_finished()
         if self.folder and not len(self.history) and self.n_steps() == 0:
             self.folder.save_weights("initial", self.initial)
             self.checkpoint()
@@ -165,7 +166,7 @@ class Trainer:
             if self.folder and time.perf_counter() - last_saved > CHECKPOINT_SECONDS:
                 self.checkpoint()
                 last_saved = time.perf_counter()
-        if self.folder:
+        if self.folder and not finished:
             self.finish()
 
     def _train(self, n: int) -> None:
