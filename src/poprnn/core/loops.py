@@ -22,6 +22,11 @@ def in_python() -> Iterator[None]:
         _in_python.reset(token)
 
 
+def are_python() -> bool:
+    """Whether loops run in Python now."""
+    return _in_python.get()
+
+
 def fori_loop(first: Count | int, past_last: Count | int, body: Callable[[Any, Tree], Tree], start: Tree) -> Tree:
     """``for i in range(first, past_last): start = body(i, start)``.
 

@@ -9,6 +9,7 @@ import optax
 from jax import lax
 
 from poprnn.cells.contract import Context, Parameters
+from poprnn.core import loops
 from poprnn.core.arrays import Array, Count, PRNGKey, Scalar, Tree
 from poprnn.core.keys import member_key
 from poprnn.core.loops import fori_loop, while_loop
@@ -106,8 +107,10 @@ class Program:
                 diverged=~good,
             ), workspace
 
-        shapes = jax.eval_shape(lambda: loss_of(state.parameters.trainable, state, None)[1][1])
-        workspace = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+        workspace = None
+        if not loops.are_python():
+            shapes = jax.eval_shape(lambda: loss_of(state.parameters.trainable, state, None)[1][1])
+            workspace = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
         going = lambda loop: (loop[0].n_steps < end) & ~loop[0].diverged
         return while_loop(going, step, (state, workspace))[0], ()
 
@@ -170,29 +173,21 @@ class Program:
             context,
             trials if task.closed_loop else None,
         )
-        penalties = (
-            [p for p in training.penalties if type(p).on_activity is not Penalty.on_activity]
-            if context.training
-            else []
-        )
-
-        def penalty(prepared: dict[str, Any], carry: Carry) -> Scalar:
-            return sum((p.strength * p.on_activity(setup.cell.activity(carry.state)) for p in penalties), jnp.zeros(()))
-
+        penalty = activity_penalty(setup) if context.training else None
         carry, emitted, workspace = unrolling.unroll(
             dynamics,
             prepared,
             carry,
             sequence,
             emit=emit or (dynamics.output if task.readout == "all" else None),
-            accumulate=penalty if penalties else None,
+            accumulate=penalty,
             gradient=context.training,
             plan_=unrolling.plan(carry, trials.inputs.shape[1], state_bytes=training.state_memory_mb * 2**20),
             workspace=workspace,
         )
         by_trial = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), emitted.outputs)
         outputs = by_trial if task.readout == "all" else jax.vmap(lambda c: dynamics.output(prepared, c))(carry)
-        total = jnp.mean(emitted.sums) / jnp.maximum(setting.length, 1) if penalties else jnp.zeros(())
+        total = jnp.zeros(()) if penalty is None else jnp.mean(emitted.sums) / jnp.maximum(setting.length, 1)
         return Batch(setting, trials, prepared, outputs, by_trial, total, workspace)
 
     # --- evaluate ----------------------------------------------------------------------------------------------
@@ -217,6 +212,9 @@ class Program:
             scores = jax.vmap(lambda o, t: task.scores(o, t, batch.setting))(batch.outputs, batch.trials)
             return jax.tree.map(lambda a: jnp.mean(a, axis=0), (losses, scores))
 
+        if loops.are_python():
+            all_ = [one(jax.random.fold_in(key, i)) for i in range(n_batches)]
+            return jax.tree.map(lambda *a: sum(a[1:], a[0]) / n_batches, *all_)
         shapes = jax.eval_shape(one, key)
         zero = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
         total = fori_loop(
@@ -268,3 +266,14 @@ class Program:
             out.append(new)
             ends.append(end)
         return tuple(out), ends
+
+
+def activity_penalty(setup: Setup) -> unrolling.Read | None:
+    """Sum of the penalties on one step's activity; ``None`` if there is none."""
+    penalties = [p for p in setup.training.penalties if type(p).on_activity is not Penalty.on_activity]
+
+    def penalty(prepared: dict[str, Any], carry: Carry) -> Scalar:
+        del prepared
+        return sum((p.strength * p.on_activity(setup.cell.activity(carry.state)) for p in penalties), jnp.zeros(()))
+
+    return penalty if penalties else None

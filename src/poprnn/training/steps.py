@@ -169,9 +169,7 @@ class Steps:
         """The blocks of one segment; with a workspace, states and drives are left in it."""
         size, first = self.plan.block, index * self.plan.segment
         keep = workspace is not None
-        states, drives = (workspace.states, workspace.drives) if workspace is not None else ((), ())
-        if not keep and self.reads:
-            states = jax.tree.map(lambda a: jnp.zeros((size + 1, *a.shape), a.dtype), carry)
+        states, drives = (workspace.states, workspace.drives) if workspace is not None else (self._one_block(carry), ())
         states = trees.put(states, carry, 0)
         transposed = _transpose(q)
         length = mapping.population_maximum(sequence.length)
@@ -210,6 +208,12 @@ class Steps:
         carry, states, drives, outputs, sums = fori_loop(0, n_blocks, block, (carry, states, drives, outputs, sums))
         kept = None if workspace is None else workspace._replace(states=states, drives=drives)
         return carry, kept, outputs, sums
+
+    def _one_block(self, carry: Carry) -> Tree:
+        """Memory for the states of one block, where something is read from them but nothing is kept."""
+        if not self.reads:
+            return ()
+        return jax.tree.map(lambda a: jnp.zeros((self.plan.block + 1, *a.shape), a.dtype), carry)
 
     def _n_segments_of(self, sequence: Sequence) -> Count:
         steps = self.plan.segment * self.plan.block

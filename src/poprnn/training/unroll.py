@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from poprnn.core import loops
 from poprnn.core.arrays import Tree
 from poprnn.training.dynamics import Carry, Dynamics, Prepared
 from poprnn.training.gradient import GradientSteps
@@ -78,7 +79,7 @@ def unroll(
     sequence = sequence._replace(
         inputs=lax.stop_gradient(inputs), fixed=fixed, length=jnp.asarray(sequence.length, jnp.int32)
     )
-    if gradient:
+    if gradient and not loops.are_python():  # step by step, automatic differentiation sees every step itself
         workspace = workspace or steps.workspace(prepared, carry, sequence)
         carry, emitted, workspace = _differentiable(steps)(prepared, carry, sequence, workspace)
     else:
