@@ -107,7 +107,9 @@ def parity_table(seconds: float) -> list[str]:
                            "--n-to", 12, "--batches-per-epoch", 600, "--epochs", 40, "--threads", threads, "--seed", 0,
                            "--max-seconds", seconds, "--variant", variant)  # fmt: skip
                 theirs.append((line, f"{variant}, {threads} threads"))
-        rows.append(f"| {members} member(s) | {ours['seconds']:.0f} s | {ours['epochs']} | {json.dumps(theirs)[:400]} | |")
+        rows.append(
+            f"| {members} member(s) | {ours['seconds']:.0f} s | {ours['epochs']} | {json.dumps(theirs)[:400]} | |"
+        )
         print(rows[-1], flush=True)
     return rows
 
