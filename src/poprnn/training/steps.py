@@ -198,8 +198,7 @@ class Steps:
             states, drives = fori_loop(n_steps, size, fill, (states, drives))
             if self.reads:
                 exists = t0 + jnp.arange(size) < sequence.length
-                here = trees.rows(states, base + 1, size)
-                values, total = self.read(q, here, exists, sequence)
+                values, total = self.read(q, trees.rows(states, base + 1, size), exists, sequence)
                 outputs = trees.put_rows(outputs, trees.zero_beyond(values, exists), t0)
                 sums = jax.tree.map(jnp.add, sums, total)
             return carry, states, drives, outputs, sums
