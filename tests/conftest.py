@@ -1,11 +1,15 @@
 """Fixtures shared by all tests. Settings are made small enough that a test takes seconds, most of them compiling."""
 
+import contextlib
+import io
+import sys
 import tempfile
 
 import jax
 import pytest
 
 import poprnn as pr
+from poprnn import cli
 from poprnn.core import backend
 
 backend.devices()  # one device per core, before any test touches JAX
@@ -23,3 +27,18 @@ TINY = dict(epochs=2, steps_per_epoch=4, evaluation_batches=1, batch=4)
 def tiny_run():
     """Three small networks after a few steps."""
     return pr.fit(pr.tasks.NParity(n_max=4), pr.cells.LeakyRNN(n_units=8), members=3, curriculum="multi_head", **TINY)
+
+
+def call(*arguments):
+    """``poprnn …`` in this process: exit code, stdout, stderr. Any other exception than SystemExit is a failure."""
+    out, err = io.StringIO(), io.StringIO()
+    before, sys.argv = sys.argv, ["poprnn", *map(str, arguments)]
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            cli.main()
+        code = 0
+    except SystemExit as end:
+        code = end.code
+    finally:
+        sys.argv = before
+    return code or 0, out.getvalue(), err.getvalue()

@@ -1,8 +1,6 @@
 """The ``poprnn`` command as a user meets it: what it prints, what it writes, and how it refuses."""
 
-import contextlib
 import importlib.util
-import io
 import json
 import os
 import statistics
@@ -14,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from poprnn import cli, experiment
+from conftest import call
+from poprnn import experiment
 from poprnn.core import catalogue
 
 COMMAND = Path(sys.executable).with_name("poprnn")
@@ -39,21 +38,6 @@ kind = "connectivity"
 members = "all"
 """
 HAS_PAGE = importlib.util.find_spec("poprnn.report.page") is not None
-
-
-def call(*arguments):
-    """``poprnn …`` in this process: exit code, stdout, stderr. Any other exception than SystemExit is a failure."""
-    out, err = io.StringIO(), io.StringIO()
-    before, sys.argv = sys.argv, ["poprnn", *map(str, arguments)]
-    try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            cli.main()
-        code = 0
-    except SystemExit as end:
-        code = end.code
-    finally:
-        sys.argv = before
-    return code or 0, out.getvalue(), err.getvalue()
 
 
 def refused(*arguments, says=()):

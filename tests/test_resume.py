@@ -1,7 +1,5 @@
 """A run that was killed, interrupted or damaged ends as if nothing had happened, or says why it cannot."""
 
-import contextlib
-import io
 import json
 import os
 import shutil
@@ -15,7 +13,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from poprnn import cli, experiment
+from conftest import call
+from poprnn import experiment
 from poprnn.core import storage
 from poprnn.core.errors import StorageError
 from poprnn.training import trainer
@@ -58,21 +57,6 @@ def save_json(path, value):
 storage.save_json = save_json
 experiment.run(experiment.read(sys.argv[1]), sys.argv[2])
 """
-
-
-def call(*arguments):
-    """``poprnn …`` in this process: exit code, stdout, stderr."""
-    out, err = io.StringIO(), io.StringIO()
-    before, sys.argv = sys.argv, ["poprnn", *map(str, arguments)]
-    try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            cli.main()
-        code = 0
-    except SystemExit as end:
-        code = end.code
-    finally:
-        sys.argv = before
-    return code or 0, out.getvalue(), err.getvalue()
 
 
 def listing(folder):

@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from poprnn.cells._activations import ActivationName, activation
+from poprnn.cells._drives import noisy_affine
 from poprnn.cells.contract import Cell, Context, Parameters
 from poprnn.core.arrays import Array, Float, PRNGKey
-from poprnn.core.blueprint import Finite, NonNegative, PositiveInt, is_zero
+from poprnn.core.blueprint import Finite, NonNegative, PositiveInt
 
 
 class VanillaRNN(Cell):
@@ -55,10 +56,7 @@ class VanillaRNN(Cell):
         self, prepared: dict[str, Any], input: Float[Array, "input"], *, key: PRNGKey, context: Context
     ) -> Float[Array, "unit"]:
         """W_in x + b + noise."""
-        drive = input @ prepared["W_in"].T + prepared["bias"]
-        if is_zero(self.noise):
-            return drive
-        return drive + self.noise * jax.random.normal(key, (self.n_units,))
+        return noisy_affine(prepared, input, self.noise, key=key)
 
     def recurrent_drive(self, prepared: dict[str, Any], state: Float[Array, "unit"]) -> Float[Array, "unit"]:
         """W h."""

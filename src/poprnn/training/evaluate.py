@@ -69,12 +69,7 @@ def evaluate(
             "arrays": jax.tree.map(jnp.asarray, run.arrays),
             "conditions": jnp.zeros((1, task.n_heads), bool) if conditions is None else jnp.asarray(conditions),
         }
-        progress = (
-            run.progress
-            if run.progress is not None
-            else jax.tree.map(lambda a: np.stack([np.asarray(a)] * run.n_members), curriculum.init(task))
-        )
-        states = (run.member_index.astype(np.int32), run.varied, run.parameters, progress)
+        states = (run.member_index.astype(np.int32), run.varied, run.parameters, run.places())
         return to_numpy(MemberMap(member, run.n_members)(states, shared)[1])
 
 

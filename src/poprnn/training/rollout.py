@@ -250,14 +250,7 @@ def _task_rollout(
         run.n_members * n_trials * task.capacity * (_n_units(run) + task.n_outputs) * 8, "this rollout"
     )
     with backend.precision(32):
-        progress = (
-            run.progress
-            if run.progress is not None
-            else jax.tree.map(
-                lambda a: np.stack([np.asarray(a)] * run.n_members), run.setup.training.curriculum.init(task)
-            )
-        )
-        states = (run.member_index.astype(np.int32), run.varied, parameters or run.parameters, progress)
+        states = (run.member_index.astype(np.int32), run.varied, parameters or run.parameters, run.places())
         shared = (
             jnp.asarray(run.seed, jnp.uint32),
             jnp.asarray(seed, jnp.uint32),

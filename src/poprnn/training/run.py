@@ -239,6 +239,13 @@ class Run:
         """Varied hyperparameters, ``[member]`` each."""
         return {name: values[self.member_index] for name, values in stack_varied(self.setup).items()}
 
+    def places(self) -> Tree:
+        """Place in the curriculum, stacked; that of a beginner for networks that were brought in."""
+        if self.progress is not None:
+            return self.progress
+        first = self.setup.training.curriculum.init(self.task)
+        return jax.tree.map(lambda a: np.stack([np.asarray(a)] * self.n_members), first)
+
     def stages_passed(self) -> np.ndarray:
         """``[member]``: stages of the curriculum that were passed."""
         if self.progress is None:
