@@ -170,8 +170,8 @@ class LeakyRNN(Cell):
         """The leak and the activation function."""
         alpha = prepared["alpha"]
         if self.self_interaction == "inside":
-            return self.f((1 - alpha) * state + alpha * drive)
-        return (1 - alpha) * state + alpha * self.f(drive)
+            return self.f(state + alpha * (drive - state))  # one difference: alpha's gradient is one sum
+        return state + alpha * (self.f(drive) - state)
 
     def derivative(self, prepared: dict[str, Any], state: Tree, drive: Tree) -> Tree:
         """``dt · dh/dt = alpha (-h + f(drive))``; only "outside" discretises a differential equation."""

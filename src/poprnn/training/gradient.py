@@ -58,24 +58,34 @@ class GradientSteps(Steps):
         n_blocks = jnp.clip(-(-length // size) - first, 0, self.plan.segment)
 
         def block(i: Count, loop: Any) -> Any:
-            g_q, g_carry = loop
+            g_q, g_carry, memory = loop
             position = n_blocks - 1 - i
             base, t0 = position * size, (first + position) * size
             exists = t0 + jnp.arange(size) < sequence.length
             before = trees.rows(kept.states, base, size)
             after = trees.rows(kept.states, base + 1, size)
             g_read, g_after = self._read_backward(q, after, exists, sequence, cotangent, t0)
-            drive, drive_vjp = jax.vjp(lambda q: self._drive(q, before, sequence, t0), q)
-            if self.plan.keep_drive:
-                drive = trees.rows(kept.drives, base, size)
+            matrices, vectors = eqx.partition(q, lambda a: a.ndim >= 2)
+            drive, matrices_vjp = jax.vjp(
+                lambda m: self._drive(eqx.combine(m, vectors), before, sequence, t0), matrices
+            )
+            _, vectors_vjp = jax.vjp(lambda v: self._drive(eqx.combine(matrices, v), before, sequence, t0), vectors)
+            drives, place = (kept.drives, base) if self.plan.keep_drive else (drive, 0)
             n_steps = jnp.clip(length - t0, 0, size)
-            g_carry, total = self._loop_backward(q, before, drive, sequence, t0, n_steps, g_carry, g_after)
-            g_update, g_drive = self._update_backward(q, before, drive, sequence, t0, total)
-            (g_linear,) = drive_vjp(_long_axis_last(g_drive))
+            first_step = sequence.first + t0
+            g_carry, memory = self._loop_backward(
+                q, (kept.states, base), (drives, place), sequence, first_step, n_steps, g_carry, g_after, memory
+            )
+            drive = trees.rows(drives, place, size) if self.plan.keep_drive else drive
+            g_update, g_drive = self._update_backward(q, before, drive, sequence, first_step, memory)
+            # the matrices' products contract the long axis, the vectors' sums run over it
+            g_linear = eqx.combine(*matrices_vjp(_long_axis_last(g_drive)), *vectors_vjp(g_drive))
             g_q = jax.tree.map(lambda *parts: sum(parts[1:], parts[0]), g_q, g_read, g_update, g_linear)
-            return g_q, g_carry
+            return g_q, g_carry, memory
 
-        return fori_loop(0, n_blocks, block, (g_q, g_carry))
+        # cleared once: the block visited first is the only one that may be shorter
+        memory = jax.tree.map(lambda a: jnp.zeros((size, *a.shape), a.dtype), g_carry)
+        return fori_loop(0, n_blocks, block, (g_q, g_carry, memory))[:2]
 
     def _drive(self, q: Prepared, before: Carry, sequence: Sequence, t0: Count) -> Tree:
         recurrent = jax.vmap(lambda c: self.recurrent(q, c, sequence))(before)
@@ -94,35 +104,38 @@ class GradientSteps(Steps):
     def _loop_backward(
         self,
         q: Prepared,
-        before: Carry,
-        drive: Tree,
+        states: tuple[Carry, Count | int],
+        drives: tuple[Tree, Count | int],
         sequence: Sequence,
-        t0: Count,
+        first_step: Count,
         n_steps: Count,
         g_carry: Tree,
         g_after: Tree,
+        memory: Tree,
     ) -> tuple[Tree, Tree]:
-        """The loop: cotangent of the carry from step to step; returns the first one and all of them."""
-        floats, rest = eqx.partition(before, eqx.is_inexact_array)
-        drive_floats, drive_rest = eqx.partition(drive, eqx.is_inexact_array)
-        all_ = jax.tree.map(jnp.zeros_like, g_after)
+        """The loop: cotangent of the carry from step to step; returns the first one, and ``memory`` filled with all.
+
+        States before the steps and drives come as memory and the place where the block begins in it.
+        """
+        floats, rest = eqx.partition(states[0], eqx.is_inexact_array)
+        drive_floats, drive_rest = eqx.partition(drives[0], eqx.is_inexact_array)
 
         def step(i: Count, loop: Any) -> Any:
-            g, all_ = loop
+            g, memory = loop
             j = n_steps - 1 - i
             g = jax.tree.map(jnp.add, g, trees.row(g_after, j))
-            all_ = trees.put(all_, g, j)
-            state, others = trees.row(floats, j), trees.row(rest, j)
+            memory = trees.put(memory, g, j)
+            state, others = trees.row(floats, states[1] + j), trees.row(rest, states[1] + j)
 
             def update(state: Tree, d: Tree) -> Tree:
-                d = eqx.combine(d, trees.row(drive_rest, j))
-                new = self.update(q, eqx.combine(state, others), d, sequence.first + t0 + j, sequence)
-                return trees.floats(new)
+                d = eqx.combine(d, trees.row(drive_rest, drives[1] + j))
+                return trees.floats(self.update(q, eqx.combine(state, others), d, first_step + j, sequence))
 
-            g_state, g_drive = jax.vjp(update, state, trees.row(drive_floats, j))[1](g)
-            return jax.tree.map(jnp.add, g_state, self._recurrent_backward(q, state, others, g_drive, sequence)), all_
+            g_state, g_drive = jax.vjp(update, state, trees.row(drive_floats, drives[1] + j))[1](g)
+            g_state = jax.tree.map(jnp.add, g_state, self._recurrent_backward(q, state, others, g_drive, sequence))
+            return g_state, memory
 
-        return fori_loop(0, n_steps, step, (g_carry, all_))
+        return fori_loop(0, n_steps, step, (g_carry, memory))
 
     def _recurrent_backward(self, q: Prepared, state: Tree, others: Tree, g_drive: Tree, sequence: Sequence) -> Tree:
         primal, vjp = jax.vjp(lambda s: self.recurrent(q, eqx.combine(s, others), sequence), state)
@@ -133,13 +146,13 @@ class GradientSteps(Steps):
         return vjp(g_drive)[0]
 
     def _update_backward(
-        self, q: Prepared, before: Carry, drive: Tree, sequence: Sequence, t0: Count, total: Tree
+        self, q: Prepared, before: Carry, drive: Tree, sequence: Sequence, first_step: Count, total: Tree
     ) -> tuple[Tree, Tree]:
         """Gradient of a block's updates: in the parameters they read, and in the drives."""
         floats, rest = eqx.partition(drive, eqx.is_inexact_array)
 
         def updates(q: Tree, floats: Tree) -> Tree:
-            times = sequence.first + t0 + jnp.arange(self.plan.block)
+            times = first_step + jnp.arange(self.plan.block)
             new = jax.vmap(lambda c, d, t: self.update(q, c, d, t, sequence))(before, eqx.combine(floats, rest), times)
             return trees.floats(new)
 
