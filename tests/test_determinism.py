@@ -6,6 +6,7 @@ import pytest
 
 import poprnn as pr
 from poprnn.core import backend
+from poprnn.training.fit import make_trainer
 
 SETTINGS = dict(
     epochs=1,
@@ -44,6 +45,65 @@ def test_one_device_and_two(eight):
     one = pr.fit(TASK, CELL, members=8, seed=3, n_devices=1, **SETTINGS)
     for k in range(8):
         same(one, eight, k, k)
+
+
+@pytest.fixture
+def in_parts(monkeypatch):
+    """Batches cut in four parts of four trials, which otherwise only large ones are."""
+    from poprnn.training import trainer, unroll
+
+    for name, value in {"PART_TRIALS": 4, "PART_STATE": 0, "MAX_PARTS": 4}.items():
+        monkeypatch.setattr(unroll, name, value)
+    trainer.compiled.cache_clear()
+    yield
+    trainer.compiled.cache_clear()
+
+
+def test_devices_that_share_a_member_change_no_bit(in_parts):
+    """A lone member on two devices is itself on one device, and itself among others."""
+    if len(backend.devices()) < 2:
+        pytest.skip("one device only")
+    trainer = make_trainer(TASK, CELL, members=1, **SETTINGS)
+    assert (trainer.program.n_parts, trainer.train.n_sharing, trainer.train.parts_each) == (4, 2, 2)
+    shared = pr.fit(TASK, CELL, members=1, seed=3, **SETTINGS)
+    alone = pr.fit(TASK, CELL, members=1, seed=3, n_devices=1, **SETTINGS)
+    same(shared, alone, 0, 0)
+    three = pr.fit(TASK, CELL, members=3, seed=3, **SETTINGS)
+    same(shared, three, 0, 0)
+    np.testing.assert_array_equal(shared.history["training_loss"], alone.history["training_loss"])
+
+
+def test_parts_of_a_batch_add_up_to_the_batch(in_parts, monkeypatch):
+    """Same trials, same gradient up to rounding, whatever the parts; penalties count once."""
+    from poprnn.training import trainer
+
+    settings = SETTINGS | {"steps_per_epoch": 3, "penalties": [{"kind": "l2", "strength": 0.1}, {"kind": "activity"}]}
+    cut = pr.fit(TASK, CELL, members=1, **settings)
+    monkeypatch.setattr("poprnn.training.unroll.MAX_PARTS", 1)
+    trainer.compiled.cache_clear()
+    whole = pr.fit(TASK, CELL, members=1, **settings)
+    for name, a in whole.parameters.trainable.items():
+        np.testing.assert_allclose(cut.parameters.trainable[name], a, rtol=1e-5, atol=1e-6, err_msg=name)
+    assert not np.array_equal(cut.parameters.trainable["W"], whole.parameters.trainable["W"]), "nothing was cut"
+
+
+def test_parts_depend_on_size_alone():
+    from poprnn.training.unroll import n_parts
+
+    assert [n_parts(*shape) for shape in ((256, 200), (256, 64), (20, 50), (64, 500), (257, 200), (8192, 500))] == [
+        4, 1, 1, 1, 1, 16
+    ]  # fmt: skip
+
+
+def test_all_devices_are_used():
+    from poprnn.core.mapping import _devices_a_member
+
+    # devices, members, parts: how many devices share a member
+    assert _devices_a_member(2, 1, 4) == 2
+    assert _devices_a_member(2, 100, 1) == 1
+    assert _devices_a_member(3, 3, 4) == 1, "three members at a time rather than one on two of three devices"
+    assert _devices_a_member(8, 3, 4) == 4, "two rounds of a quarter rather than one of a half: as long, evener"
+    assert _devices_a_member(8, 100, 4) == 4
 
 
 def test_global_precision_is_neither_used_nor_changed(eight):

@@ -9,8 +9,13 @@ from poprnn.core.blueprint import is_zero
 
 
 def noisy_affine(
-    prepared: dict[str, Any], input: Float[Array, "input"], noise: Any, *, key: PRNGKey
+    weights: Float[Array, "unit input"],
+    bias: Float[Array, "unit"],
+    input: Float[Array, "input"],
+    noise: Any,
+    *,
+    key: PRNGKey,
 ) -> Float[Array, "unit"]:
-    """``W_in x + bias + noise · N(0, 1)`` for every unit; a plain 0 draws nothing."""
-    drive = input @ prepared["W_in"].T + prepared["bias"]
+    """``weights x + bias + noise · N(0, 1)`` for every unit; a plain 0 draws nothing."""
+    drive = input @ weights.T + bias
     return drive if is_zero(noise) else drive + noise * jax.random.normal(key, drive.shape)

@@ -10,7 +10,7 @@ from poprnn.cells._activations import Activation, ActivationName, activation
 from poprnn.cells._drives import noisy_affine
 from poprnn.cells.contract import Cell, Context, Parameters
 from poprnn.core.arrays import Array, Float, PRNGKey, Tree
-from poprnn.core.blueprint import Finite, Fraction, NonNegative, Positive, PositiveInt, Tuple
+from poprnn.core.blueprint import Finite, Fraction, NonNegative, Positive, PositiveInt, Tuple, is_zero
 from poprnn.core.errors import ConfigurationError, NotApplicableError
 
 
@@ -125,7 +125,11 @@ class LeakyRNN(Cell):
         return jnp.abs(W) * jnp.where(signs > 0, 1.0, ratio)
 
     def prepare(self, parameters: Parameters, context: Context) -> dict[str, Any]:
-        """Effective weights (no diagonal, signs, groups) and alpha = dt / tau."""
+        """Effective weights (no diagonal, signs, groups), alpha = dt / tau, and what a step multiplies by.
+
+        "Inside" is the map h(t) = f[A h(t-dt) + B x(t) + c] with A = 1 - alpha + alpha W, B = alpha W_in, c = alpha b:
+        leak and time constants cost nothing in the loop. For "outside", A, B and c are W, W_in and b.
+        """
         p = {**parameters.fixed, **parameters.trainable}
         dt = self.dt if context.dt is None else context.dt
         W, W_in, W_out = p["W"], p["W_in"], p["W_out"]
@@ -138,7 +142,12 @@ class LeakyRNN(Cell):
         if self.output_units is not None:
             W_out = W_out * self._group(self.output_units)[None, :]
         tau = jnp.maximum(p["tau"], dt if self.tau_min is None else self.tau_min)
-        return {"W": W, "W_in": W_in, "bias": p["bias"], "W_out": W_out, "b_out": p["b_out"], "alpha": dt / tau}
+        alpha = dt / tau
+        weights = {"W": W, "W_in": W_in, "bias": p["bias"], "W_out": W_out, "b_out": p["b_out"], "alpha": alpha}
+        if self.self_interaction == "outside":
+            return weights | {"A": W, "B": W_in, "c": p["bias"]}
+        column = alpha[:, None]
+        return weights | {"A": jnp.diag(1 - alpha) + column * W, "B": column * W_in, "c": alpha * p["bias"]}
 
     def _group(self, bounds: tuple[int, ...]) -> Float[Array, "unit"]:
         index = jnp.arange(self.n_units)
@@ -151,12 +160,14 @@ class LeakyRNN(Cell):
     def input_drive(
         self, prepared: dict[str, Any], input: Float[Array, "input"], *, key: PRNGKey, context: Context
     ) -> Float[Array, "unit"]:
-        """W_in x + b + noise."""
-        return noisy_affine(prepared, input, self.noise, key=key)
+        """B x + c + noise."""
+        scaled = self.self_interaction == "inside" and not is_zero(self.noise)
+        noise = self.noise * prepared["alpha"] if scaled else self.noise
+        return noisy_affine(prepared["B"], prepared["c"], input, noise, key=key)
 
     def recurrent_drive(self, prepared: dict[str, Any], state: Float[Array, "unit"]) -> Float[Array, "unit"]:
-        """W h."""
-        return state @ prepared["W"].T
+        """A h."""
+        return state @ prepared["A"].T
 
     def update(
         self,
@@ -167,11 +178,10 @@ class LeakyRNN(Cell):
         key: PRNGKey,
         context: Context,
     ) -> Float[Array, "unit"]:
-        """The leak and the activation function."""
-        alpha = prepared["alpha"]
+        """The activation function, and the leak where it stands outside."""
         if self.self_interaction == "inside":
-            return self.f(state + alpha * (drive - state))  # one difference: alpha's gradient is one sum
-        return state + alpha * (self.f(drive) - state)
+            return self.f(drive)
+        return state + prepared["alpha"] * (self.f(drive) - state)  # one difference: alpha's gradient is one sum
 
     def derivative(self, prepared: dict[str, Any], state: Tree, drive: Tree) -> Tree:
         """``dt · dh/dt = alpha (-h + f(drive))``; only "outside" discretises a differential equation."""

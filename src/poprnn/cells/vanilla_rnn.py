@@ -56,7 +56,7 @@ class VanillaRNN(Cell):
         self, prepared: dict[str, Any], input: Float[Array, "input"], *, key: PRNGKey, context: Context
     ) -> Float[Array, "unit"]:
         """W_in x + b + noise."""
-        return noisy_affine(prepared, input, self.noise, key=key)
+        return noisy_affine(prepared["W_in"], prepared["bias"], input, self.noise, key=key)
 
     def recurrent_drive(self, prepared: dict[str, Any], state: Float[Array, "unit"]) -> Float[Array, "unit"]:
         """W h."""

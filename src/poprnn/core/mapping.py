@@ -3,12 +3,14 @@
 CPU: members run one after another on each core, which keeps a member's working set in its cache (a factor of two
 over ``vmap``). Accelerators: the members of a device are vmapped. Either way members are sharded over all devices,
 and members that are not active cost nothing: they are never entered (CPU) or gathered away (accelerators, with
-powers of two so that few programs are compiled).
+powers of two so that few programs are compiled). Where a member's own work comes in parts (its trials), several
+devices may share one member, so that a lone network, or the last one still training, keeps every core busy.
 """
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from contextvars import ContextVar
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +21,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from poprnn.core import backend, loops
 from poprnn.core.arrays import Count, Tree
 
-AXIS = "member"
+AXIS, PART_AXIS = "member", "part"
 
 
 def is_vmapped() -> bool:
@@ -30,9 +32,49 @@ def is_vmapped() -> bool:
 _vmapping = [False]
 
 
+class _Share(NamedTuple):
+    """Which parts of a member's work this device does."""
+
+    first: Count
+    n_mine: Count
+    """A traced number on purpose, as the number of members is: see :meth:`MemberMap._sequential`."""
+    n_devices: int
+
+
+_share: ContextVar[_Share | None] = ContextVar("share", default=None)
+
+
 def population_maximum(value: Count) -> Count:
     """The largest value over the members that run together, so that a loop bound stays one number under ``vmap``."""
     return lax.pmax(value, AXIS) if is_vmapped() else value
+
+
+def sum_of_parts(function: Callable[[Count, Tree], tuple[Tree, Tree]], n_parts: int, carry: Tree) -> tuple[Tree, Tree]:
+    """Sum of ``value`` in ``value, carry = function(part, carry)``, the parts shared by the devices of this member.
+
+    The sum is taken in the order of the parts on whatever device they were computed, so that the number of devices
+    does not show in its bits.
+
+    >>> total, n = sum_of_parts(lambda i, n: (jnp.float32(i), n + 1), 4, 0)
+    >>> float(total), int(n)
+    (6.0, 4)
+    """
+    if n_parts == 1:
+        return function(0, carry)
+    share = _share.get() or _Share(0, n_parts, 1)
+    values = jax.eval_shape(function, jnp.int32(0), carry)[0]
+    n_mine = n_parts // share.n_devices
+    buffer = jax.tree.map(lambda s: jnp.zeros((n_mine, *s.shape), s.dtype), values)
+
+    def one(i: Count, loop: Tree) -> Tree:
+        carry, buffer = loop
+        value, carry = function(share.first + i, carry)
+        return carry, jax.tree.map(lambda a, b: lax.dynamic_update_index_in_dim(a, b, i, 0), buffer, value)
+
+    carry, buffer = loops.fori_loop(0, share.n_mine, one, (carry, buffer))
+    if share.n_devices > 1:
+        buffer = lax.all_gather(buffer, PART_AXIS, tiled=True)
+    return jax.tree.map(lambda a: functools.reduce(jnp.add, [a[i] for i in range(n_parts)]), buffer), carry
 
 
 class MemberMap:
@@ -54,6 +96,7 @@ class MemberMap:
         function: Callable[[Tree, Tree], tuple[Tree, Tree]],
         n_members: int,
         *,
+        n_parts: int = 1,
         mode: str | None = None,
         n_devices: int | None = None,
         debug: bool = False,
@@ -61,10 +104,17 @@ class MemberMap:
         devices = backend.devices()[: n_devices or None]
         self.mode = "debug" if debug else mode or ("sequential" if backend.is_cpu() else "vmap")
         self.n_members = n_members
-        self.n_devices = min(len(devices), n_members)
+        n_parts = n_parts if self.mode == "sequential" else 1
+        self.n_sharing = _devices_a_member(len(devices), n_members, n_parts)
+        self.parts_each = n_parts // self.n_sharing
+        self.n_devices = min(len(devices) // self.n_sharing, n_members)
         self.per_device = -(-n_members // self.n_devices)
+        n_used = self.n_devices * self.n_sharing
         self.mesh = jax.make_mesh(
-            (self.n_devices,), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,), devices=devices[: self.n_devices]
+            (self.n_devices, self.n_sharing),
+            (AXIS, PART_AXIS),
+            axis_types=(jax.sharding.AxisType.Auto,) * 2,
+            devices=devices[:n_used],
         )
         self.function = function
         self._jitted = jax.jit(
@@ -80,12 +130,12 @@ class MemberMap:
         n_rows = self.per_device if self.mode == "sequential" else min(self.per_device, _power_of_two(counts.max()))
         # always the same placement on the way in, or a second call with the first one's results compiles again
         states, shared = jax.device_put((states, shared), NamedSharding(self.mesh, PartitionSpec()))
-        return self._jitted(states, shared, order[:, :n_rows], counts, n_rows=n_rows)
+        return self._jitted(states, shared, order[:, :n_rows], counts, np.int32(self.parts_each), n_rows=n_rows)
 
     def lower(self, states: Tree, shared: Tree) -> Any:
         """The lowered program (for cost analysis and compile-time checks)."""
         order, counts = self._places(np.ones(self.n_members, bool))
-        return self._jitted.lower(states, shared, order, counts, n_rows=self.per_device)
+        return self._jitted.lower(states, shared, order, counts, np.int32(self.parts_each), n_rows=self.per_device)
 
     def _places(self, active: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Which member stands in which row of which device: active ones first, dealt out evenly."""
@@ -98,7 +148,13 @@ class MemberMap:
         return order.astype(np.int32), counts.astype(np.int32)
 
     def _spread(
-        self, body: Callable[..., Tree], states: Tree, shared: Tree, order: jax.Array, counts: jax.Array
+        self,
+        body: Callable[..., Tree],
+        states: Tree,
+        shared: Tree,
+        order: jax.Array,
+        counts: jax.Array,
+        parts_each: jax.Array,
     ) -> Tree:
         """Gather rows by ``order``, run ``body`` on every device, put the rows back where they came from."""
         flat = order.reshape(-1)
@@ -106,9 +162,13 @@ class MemberMap:
         by_member, everywhere = PartitionSpec(AXIS), PartitionSpec()
         rows = lax.with_sharding_constraint(rows, NamedSharding(self.mesh, by_member))
         run = jax.shard_map(
-            body, mesh=self.mesh, in_specs=(by_member, everywhere, by_member), out_specs=by_member, check_vma=False
+            body,
+            mesh=self.mesh,
+            in_specs=(by_member, everywhere, by_member, everywhere),
+            out_specs=by_member,
+            check_vma=False,
         )
-        new, extra = run(rows, shared, counts)
+        new, extra = run(rows, shared, counts, parts_each)
         real = jnp.where(flat < 0, self.n_members, flat)
         new = jax.tree.map(lambda old, row: old.at[real].set(row, mode="drop"), states, new)
         extra = jax.tree.map(
@@ -116,8 +176,18 @@ class MemberMap:
         )
         return lax.with_sharding_constraint((new, extra), NamedSharding(self.mesh, everywhere))
 
-    def _sequential(self, states: Tree, shared: Tree, order: jax.Array, counts: jax.Array, *, n_rows: int) -> Tree:
-        def body(rows: Tree, shared: Tree, count: jax.Array) -> Tree:
+    def _sequential(
+        self, states: Tree, shared: Tree, order: jax.Array, counts: jax.Array, parts_each: jax.Array, *, n_rows: int
+    ) -> Tree:
+        def body(rows: Tree, shared: Tree, count: jax.Array, parts_each: jax.Array) -> Tree:
+            first = lax.axis_index(PART_AXIS) * parts_each if self.n_sharing > 1 else 0
+            token = _share.set(_Share(first, parts_each, self.n_sharing))
+            try:
+                return members(rows, shared, count)
+            finally:
+                _share.reset(token)
+
+        def members(rows: Tree, shared: Tree, count: jax.Array) -> Tree:
             one = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), rows)
             _, extra = jax.eval_shape(self.function, one, shared)
             buffer = jax.tree.map(lambda s: jnp.zeros((n_rows, *s.shape), s.dtype), extra)
@@ -134,11 +204,13 @@ class MemberMap:
 
             return lax.fori_loop(0, count[0], member, (rows, buffer))
 
-        return self._spread(body, states, shared, order, counts)
+        return self._spread(body, states, shared, order, counts, parts_each)
 
-    def _vmapped(self, states: Tree, shared: Tree, order: jax.Array, counts: jax.Array, *, n_rows: int) -> Tree:
-        def body(rows: Tree, shared: Tree, count: jax.Array) -> Tree:
-            del count  # every row runs; rows beyond the active ones are cut below
+    def _vmapped(
+        self, states: Tree, shared: Tree, order: jax.Array, counts: jax.Array, parts_each: jax.Array, *, n_rows: int
+    ) -> Tree:
+        def body(rows: Tree, shared: Tree, count: jax.Array, parts_each: jax.Array) -> Tree:
+            del count, parts_each  # every row runs; rows beyond the active ones are cut below
             _vmapping.append(True)
             try:
                 return jax.vmap(self.function, in_axes=(0, None), axis_name=AXIS)(rows, shared)
@@ -146,7 +218,7 @@ class MemberMap:
                 _vmapping.pop()
 
         place = jnp.arange(n_rows)[None, :] < counts[:, None]
-        return self._spread(body, states, shared, jnp.where(place, order, -1), counts)
+        return self._spread(body, states, shared, jnp.where(place, order, -1), counts, parts_each)
 
     def _eager(self, states: Tree, shared: Tree, active: np.ndarray) -> tuple[Tree, Tree]:
         """One member after another without compilation, for debugging."""
@@ -160,6 +232,12 @@ class MemberMap:
         zero = jax.tree.map(jnp.zeros_like, next(e for e in extras if e is not None))
         stack = functools.partial(jax.tree.map, lambda *a: jnp.stack(a))
         return stack(*new), stack(*[zero if e is None else e for e in extras])
+
+
+def _devices_a_member(n_devices: int, n_members: int, n_parts: int) -> int:
+    """How many devices share a member: what takes the least time; if equal, more, for an even end."""
+    choices = [p for p in range(1, n_devices + 1) if n_parts % p == 0]
+    return min(choices, key=lambda p: (-(-n_members // (n_devices // p)) / p, -p))
 
 
 def _power_of_two(n: int) -> int:

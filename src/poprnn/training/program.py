@@ -9,8 +9,8 @@ import optax
 from jax import lax
 
 from poprnn.cells.contract import Context, Parameters
-from poprnn.core import loops
-from poprnn.core.arrays import Array, Count, PRNGKey, Scalar, Tree
+from poprnn.core import loops, mapping
+from poprnn.core.arrays import Array, Count, Key, PRNGKey, Scalar, Tree
 from poprnn.core.keys import member_key
 from poprnn.core.loops import fori_loop, while_loop
 from poprnn.tasks.contract import Stage
@@ -34,6 +34,11 @@ class Program:
         self.monitors: tuple[Monitor, ...] = (Diverged(), *setup.training.monitors, BudgetSpent())
         self.outcomes = tuple(m.outcome for m in self.monitors)
         self.has_host_monitors = any(m.on == "host" for m in self.monitors)
+
+    @functools.cached_property
+    def n_parts(self) -> int:
+        """Equal parts that a batch's trials are cut in; devices may share a member by them."""
+        return unrolling.n_parts(self.setup.training.batch, _state_size(self.setup))
 
     def of(self, varied: dict[str, Any]) -> Setup:
         """The setup as one member sees it."""
@@ -77,7 +82,9 @@ class Program:
         key = member_key(shared.seed, state.member, "train")
         end = state.n_steps + shared.n_steps
 
-        def loss_of(trainable: dict[str, Any], state: MemberState, workspace: Tree) -> tuple[Scalar, Any]:
+        n_parts = 1 if mapping.is_vmapped() else self.n_parts
+
+        def loss_of(trainable: dict[str, Any], state: MemberState, part: Count, workspace: Tree) -> tuple[Scalar, Any]:
             return self.batch_loss(
                 setup,
                 Parameters(trainable, state.parameters.fixed),
@@ -86,13 +93,20 @@ class Program:
                 state.n_steps,
                 workspace,
                 key=jax.random.fold_in(key, state.n_steps),
+                part=(part, n_parts),
             )
 
         def step(loop: tuple[MemberState, Tree]) -> tuple[MemberState, Tree]:
             state, workspace = loop
             fixed = state.parameters.fixed
-            loss = functools.partial(loss_of, state=state, workspace=workspace)
-            (value, (length, workspace)), gradient = jax.value_and_grad(loss, has_aux=True)(state.parameters.trainable)
+
+            def share(part: Count, carry: tuple[Count, Tree]) -> tuple[Tree, tuple[Count, Tree]]:
+                loss = functools.partial(loss_of, state=state, part=part, workspace=carry[1])
+                (value, carry), gradient = jax.value_and_grad(loss, has_aux=True)(state.parameters.trainable)
+                return (value, gradient), carry
+
+            total, (length, workspace) = mapping.sum_of_parts(share, n_parts, (jnp.int32(0), workspace))
+            value, gradient = jax.tree.map(lambda a: a / n_parts, total) if n_parts > 1 else total
             change, memory = optimizer.update(gradient, state.optimizer, state.parameters.trainable)
             weights = optax.apply_updates(state.parameters.trainable, change)
             # the gradient is part of the test because clipping can turn an infinite gradient into a finite step
@@ -109,7 +123,7 @@ class Program:
 
         workspace = None
         if not loops.are_python():
-            shapes = jax.eval_shape(lambda: loss_of(state.parameters.trainable, state, None)[1][1])
+            shapes = jax.eval_shape(lambda: loss_of(state.parameters.trainable, state, 0, None)[1][1])
             workspace = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
         going = lambda loop: (loop[0].n_steps < end) & ~loop[0].diverged
         return while_loop(going, step, (state, workspace))[0], ()
@@ -124,12 +138,15 @@ class Program:
         workspace: Tree,
         *,
         key: PRNGKey,
+        part: tuple[Count, int] = (0, 1),
     ) -> tuple[Scalar, tuple[Count, Tree]]:
-        """Loss of one fresh training batch with its penalties; the batch's length, and the memory it used."""
+        """Loss of (a part of) one fresh training batch with its penalties; the batch's length, and memory it used."""
         training = setup.training
         schedule = training.method.schedule(n_step)
         context = Context(schedule=schedule, training=True)
-        batch = self.run_batch(setup, training.method, parameters, stage, arrays, context, key=key, workspace=workspace)
+        batch = self.run_batch(
+            setup, training.method, parameters, stage, arrays, context, key=key, part=part, workspace=workspace
+        )
         losses = jax.vmap(lambda o, t: training.objective.loss(setup.task, o, t, batch.setting))(
             batch.outputs, batch.trials
         )
@@ -149,26 +166,35 @@ class Program:
         *,
         key: PRNGKey,
         n_trials: int | None = None,
+        part: tuple[Count, int] = (0, 1),
         workspace: Tree = None,
         emit: unrolling.Read | None = None,
     ) -> Batch:
-        """Draw a batch of trials and run them; differentiable in the parameters. ``emit`` asks for more."""
+        """Draw a batch of trials and run them; differentiable in the parameters. ``emit`` asks for more.
+
+        ``part = (i, n)`` runs the i-th of n equal parts of the batch's trials.
+        """
         task, training = setup.task, setup.training
         draw_key, sample_key, start_key, step_key = jax.random.split(key, 4)
         n_trials = n_trials or training.batch
+
+        def keys(key: PRNGKey) -> Key[Array, "trial"]:
+            size = n_trials // part[1]
+            return lax.dynamic_slice_in_dim(jax.random.split(key, n_trials), part[0] * size, size)
+
         setting = method.adapt(task.draw(stage, key=draw_key), context.schedule)
-        trials = jax.vmap(lambda k: task.sample(setting, arrays, key=k))(jax.random.split(sample_key, n_trials))
+        trials = jax.vmap(lambda k: task.sample(setting, arrays, key=k))(keys(sample_key))
         # keeps XLA from fusing the random numbers into the transposition below, where they are ten times as slow
         trials = lax.optimization_barrier(trials)
         context = context._replace(dt=setting.dt)
         prepared = setup.cell.prepare(parameters, context)
         dynamics = Dynamics(setup.cell, method, task if task.closed_loop else None)
         carry = jax.vmap(lambda t, k: dynamics.start(prepared, t, task.n_outputs, key=k))(
-            trials, jax.random.split(start_key, n_trials)
+            trials, keys(start_key)
         )
         sequence = unrolling.Sequence(
             jnp.swapaxes(trials.inputs, 0, 1),
-            jax.random.split(step_key, n_trials),
+            keys(step_key),
             setting.length,
             context,
             trials if task.closed_loop else None,
@@ -266,6 +292,17 @@ class Program:
             out.append(new)
             ends.append(end)
         return tuple(out), ends
+
+
+def _state_size(setup: Setup) -> int:
+    """Numbers in the state of one trial."""
+
+    def state() -> Tree:
+        key = jax.random.key(0)
+        parameters = setup.cell.init(setup.task.n_inputs, setup.task.n_outputs, key=key)
+        return setup.cell.initial_state(setup.cell.prepare(parameters, Context()), key=key)
+
+    return sum(a.size for a in jax.tree.leaves(jax.eval_shape(state)))
 
 
 def activity_penalty(setup: Setup) -> unrolling.Read | None:

@@ -76,7 +76,6 @@ class Trainer:
     ) -> None:
         self.setup, self.start = setup, start
         n = setup.population.members
-        self.program, self.begin, self.train, self.evaluate = compiled(_shape_of(setup), n, debug, n_devices)
         self.folder = None if out is None else RunFolder(out)
         self.history, self.snapshots = History(), dict[str, Snapshot]()
         self.interrupted = False
@@ -87,7 +86,8 @@ class Trainer:
                 jnp.asarray(stream_seed(setup.population), jnp.uint32),
                 jax.tree.map(jnp.asarray, setup.task.arrays() if arrays is None else arrays),
             )
-            require_memory(self.program, setup, self.shared)
+            require_memory(Program(setup), setup, self.shared)
+            self.program, self.begin, self.train, self.evaluate = compiled(_shape_of(setup), n, debug, n_devices)
             if self.folder and not resume:
                 self.folder.create()
                 self.folder.save_setup(setup)
@@ -338,10 +338,10 @@ def compiled(
         member, varied, *parameters = state
         return state, program.start(member, varied, seed, *parameters)
 
-    def mapped(function: Any) -> MemberMap:
-        return MemberMap(function, n_members, debug=debug, n_devices=n_devices)
+    def mapped(function: Any, n_parts: int = 1) -> MemberMap:
+        return MemberMap(function, n_members, n_parts=n_parts, debug=debug, n_devices=n_devices)
 
-    return program, mapped(begin), mapped(program.train), mapped(program.evaluate)
+    return program, mapped(begin), mapped(program.train, program.n_parts), mapped(program.evaluate)
 
 
 def _shape_of(setup: Setup) -> Setup:

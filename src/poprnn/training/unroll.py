@@ -6,9 +6,9 @@ gradient walks the blocks backwards: the loop only carries the cotangent of the 
 and the gradient of every parameter is taken for the whole block afterwards, the weights' as one product. Nothing is
 computed beyond a batch's true length, which is a traced number: lengths never cause another compilation.
 
-Kept between the passes: the states and, where they fit the cache, the drives (else they are computed again, one
-product a block). Where even the states exceed the memory budget, only every segment's first state is kept and
-segments are run again on the way back.
+Kept between the passes: the states and, where both fit the memory budget, the drives (else they are computed again,
+one product a block; writing and reading them costs a quarter of it even from main memory). Where even the states
+exceed the budget, only every segment's first state is kept and segments are run again on the way back.
 
 Two habits of the XLA CPU backend shaped this code (profiled): a product whose right-hand matrix is transposed inside
 a loop is two to three times as slow as one with the transpose made once outside, and a product that contracts the
@@ -29,14 +29,30 @@ from poprnn.training.dynamics import Carry, Dynamics, Prepared
 from poprnn.training.gradient import GradientSteps
 from poprnn.training.steps import Emitted, Kept, Plan, Read, Sequence
 
-__all__ = ["Emitted", "Kept", "Plan", "Read", "Sequence", "plan", "unroll"]
+__all__ = ["Emitted", "Kept", "Plan", "Read", "Sequence", "n_parts", "plan", "unroll"]
 
 BLOCK_BYTES = 256 * 2**10
 """Size of a block of states: a few of them fit a core's second-level cache."""
-DRIVE_BYTES = 16 * 2**20
-"""Drives are kept from the forward pass while the states take no more than this (share of the last-level cache)."""
+PART_TRIALS, PART_STATE, MAX_PARTS = 64, 12_000, 16
+"""Fewest trials and numbers of state in a part of a batch, and most parts."""
 STATE_BYTES = 512 * 2**20
 """Memory budget for the kept states of one member; beyond it segments are run again on the way back."""
+
+
+def n_parts(n_trials: int, state_size: int) -> int:
+    """Equal parts a batch's trials are cut in, by its size alone, so that bits do not depend on the machine.
+
+    A part has work enough that a part takes its share of the whole's time (measured: 64 trials of 200 units do,
+    128 of 64 do not).
+    """
+    n = 1
+    while n < MAX_PARTS and n_trials % (2 * n) == 0 and _is_enough(n_trials // (2 * n), state_size):
+        n *= 2
+    return n
+
+
+def _is_enough(n_trials: int, state_size: int) -> bool:
+    return n_trials >= PART_TRIALS and n_trials * state_size >= PART_STATE
 
 
 def plan(carry: Tree, capacity: int, *, block: int | None = None, state_bytes: int = STATE_BYTES) -> Plan:
@@ -49,7 +65,7 @@ def plan(carry: Tree, capacity: int, *, block: int | None = None, state_bytes: i
     if capacity * step_bytes > state_bytes:
         # with s segments, s starts and n / s steps are in memory: least at s = sqrt(n)
         segment = max(1, min(state_bytes // (block * step_bytes), round(n_blocks**0.5)))
-    return Plan(block, n_blocks, segment, min(segment * block, capacity) * step_bytes <= DRIVE_BYTES)
+    return Plan(block, n_blocks, segment, 2 * min(segment * block, capacity) * step_bytes <= state_bytes)
 
 
 def unroll(
