@@ -5,7 +5,7 @@ from typing import Any, Self
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from poprnn.training.trainer import Update
 
@@ -18,12 +18,10 @@ class Watcher:
         self.shown = sys.stderr.isatty() if show is None else show
         self.progress = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
+            BarColumn(bar_width=20 if self.console.width > 100 else 6),  # everything must fit 80 columns
             MofNCompleteColumn(),
             TextColumn("epochs"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
             TextColumn("{task.fields[note]}"),
             console=self.console,
             disable=not self.shown,
@@ -56,11 +54,11 @@ class Watcher:
         if self._bar is None:
             self._bar = self.progress.add_task(self._title, total=update.n_epochs, note="")
         losses = update.training_loss[np.isfinite(update.training_loss)]
-        note = f"loss {np.median(losses):.4g}" if losses.size else ""
+        note = f"loss {np.median(losses):.3g}" if losses.size else ""
         if update.evaluated and "newest" in update.record:
             stages = update.record["newest"][update.record["newest"] >= 0]
             if stages.size and stages.max() > 0:
                 note += f", head {int(np.median(stages)) + 1}"
-        note += f", {int(update.active.sum())} of {update.active.size} training"
+        note += f", {int(update.active.sum())} of {update.active.size} on"
         steps = update.n_steps / max(update.n_steps_per_epoch, 1)
         self.progress.update(self._bar, completed=round(steps, 2) if not update.evaluated else update.epoch, note=note)

@@ -49,15 +49,15 @@ def population_maximum(value: Count) -> Count:
     return lax.pmax(value, AXIS) if is_vmapped() else value
 
 
-def sum_of_parts(function: Callable[[Count, Tree], tuple[Tree, Tree]], n_parts: int, carry: Tree) -> tuple[Tree, Tree]:
-    """Sum of ``value`` in ``value, carry = function(part, carry)``, the parts shared by the devices of this member.
+def mean_of_parts(function: Callable[[Count, Tree], tuple[Tree, Tree]], n_parts: int, carry: Tree) -> tuple[Tree, Tree]:
+    """Mean of ``value`` in ``value, carry = function(part, carry)``, the parts shared by the devices of this member.
 
     The sum is taken in the order of the parts on whatever device they were computed, so that the number of devices
     does not show in its bits.
 
-    >>> total, n = sum_of_parts(lambda i, n: (jnp.float32(i), n + 1), 4, 0)
-    >>> float(total), int(n)
-    (6.0, 4)
+    >>> mean, n = mean_of_parts(lambda i, n: (jnp.float32(i), n + 1), 4, 0)
+    >>> float(mean), int(n)
+    (1.5, 4)
     """
     if n_parts == 1:
         return function(0, carry)
@@ -74,7 +74,7 @@ def sum_of_parts(function: Callable[[Count, Tree], tuple[Tree, Tree]], n_parts: 
     carry, buffer = loops.fori_loop(0, share.n_mine, one, (carry, buffer))
     if share.n_devices > 1:
         buffer = lax.all_gather(buffer, PART_AXIS, tiled=True)
-    return jax.tree.map(lambda a: functools.reduce(jnp.add, [a[i] for i in range(n_parts)]), buffer), carry
+    return jax.tree.map(lambda a: functools.reduce(jnp.add, [a[i] for i in range(n_parts)]) / n_parts, buffer), carry
 
 
 class MemberMap:

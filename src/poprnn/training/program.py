@@ -81,7 +81,6 @@ class Program:
         stage = setup.training.curriculum.stage(setup.task, state.progress)._replace(split="train")
         key = member_key(shared.seed, state.member, "train")
         end = state.n_steps + shared.n_steps
-
         n_parts = 1 if mapping.is_vmapped() else self.n_parts
 
         def loss_of(trainable: dict[str, Any], state: MemberState, part: Count, workspace: Tree) -> tuple[Scalar, Any]:
@@ -98,28 +97,16 @@ class Program:
 
         def step(loop: tuple[MemberState, Tree]) -> tuple[MemberState, Tree]:
             state, workspace = loop
-            fixed = state.parameters.fixed
 
             def share(part: Count, carry: tuple[Count, Tree]) -> tuple[Tree, tuple[Count, Tree]]:
                 loss = functools.partial(loss_of, state=state, part=part, workspace=carry[1])
                 (value, carry), gradient = jax.value_and_grad(loss, has_aux=True)(state.parameters.trainable)
                 return (value, gradient), carry
 
-            total, (length, workspace) = mapping.sum_of_parts(share, n_parts, (jnp.int32(0), workspace))
-            value, gradient = jax.tree.map(lambda a: a / n_parts, total) if n_parts > 1 else total
+            (value, gradient), (length, workspace) = mapping.mean_of_parts(share, n_parts, (jnp.int32(0), workspace))
             change, memory = optimizer.update(gradient, state.optimizer, state.parameters.trainable)
             weights = optax.apply_updates(state.parameters.trainable, change)
-            # the gradient is part of the test because clipping can turn an infinite gradient into a finite step
-            good = jnp.isfinite(value) & all_finite(gradient) & all_finite(weights)
-            keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(good, a, b), new, old)
-            return state._replace(
-                parameters=Parameters(keep(weights, state.parameters.trainable), fixed),
-                optimizer=keep(memory, state.optimizer),
-                n_steps=state.n_steps + good,
-                n_time_steps=state.n_time_steps + length,
-                loss_sum=state.loss_sum + jnp.where(good, value, 0),
-                diverged=~good,
-            ), workspace
+            return _accept(state, value, gradient, weights, memory, length), workspace
 
         workspace = None
         if not loops.are_python():
@@ -292,6 +279,23 @@ class Program:
             out.append(new)
             ends.append(end)
         return tuple(out), ends
+
+
+def _accept(
+    state: MemberState, loss: Scalar, gradient: Tree, weights: Tree, memory: Tree, length: Count
+) -> MemberState:
+    """The state after an optimiser step; one that is not finite is not taken, and the member has diverged."""
+    # the gradient is part of the test because clipping can turn an infinite gradient into a finite step
+    good = jnp.isfinite(loss) & all_finite(gradient) & all_finite(weights)
+    keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(good, a, b), new, old)
+    return state._replace(
+        parameters=state.parameters._replace(trainable=keep(weights, state.parameters.trainable)),
+        optimizer=keep(memory, state.optimizer),
+        n_steps=state.n_steps + good,
+        n_time_steps=state.n_time_steps + length,
+        loss_sum=state.loss_sum + jnp.where(good, loss, 0),
+        diverged=~good,
+    )
 
 
 def _state_size(setup: Setup) -> int:
