@@ -13,7 +13,7 @@ from poprnn.core import loops, mapping
 from poprnn.core.arrays import Array, Count, Key, PRNGKey, Scalar, Tree
 from poprnn.core.keys import member_key
 from poprnn.core.loops import fori_loop, while_loop
-from poprnn.tasks.contract import Stage
+from poprnn.tasks.contract import Setting, Stage, Trial
 from poprnn.training import unroll as unrolling
 from poprnn.training.dynamics import Carry, Dynamics
 from poprnn.training.methods.contract import Method
@@ -162,26 +162,18 @@ class Program:
         ``part = (i, n)`` runs the i-th of n equal parts of the batch's trials.
         """
         task, training = setup.task, setup.training
-        draw_key, sample_key, start_key, step_key = jax.random.split(key, 4)
-        n_trials = n_trials or training.batch
-
-        def keys(key: PRNGKey) -> Key[Array, "trial"]:
-            size = n_trials // part[1]
-            return lax.dynamic_slice_in_dim(jax.random.split(key, n_trials), part[0] * size, size)
-
-        setting = method.adapt(task.draw(stage, key=draw_key), context.schedule)
-        trials = jax.vmap(lambda k: task.sample(setting, arrays, key=k))(keys(sample_key))
-        # keeps XLA from fusing the random numbers into the transposition below, where they are ten times as slow
-        trials = lax.optimization_barrier(trials)
+        setting, trials, start_keys, step_keys = _draw(
+            setup, method, stage, arrays, context, n_trials or training.batch, part, key=key
+        )
         context = context._replace(dt=setting.dt)
         prepared = setup.cell.prepare(parameters, context)
         dynamics = Dynamics(setup.cell, method, task if task.closed_loop else None)
         carry = jax.vmap(lambda t, k: dynamics.start(prepared, t, task.n_outputs, key=k))(
-            trials, keys(start_key)
+            trials, start_keys
         )
         sequence = unrolling.Sequence(
             jnp.swapaxes(trials.inputs, 0, 1),
-            keys(step_key),
+            step_keys,
             setting.length,
             context,
             trials if task.closed_loop else None,
@@ -279,6 +271,29 @@ class Program:
             out.append(new)
             ends.append(end)
         return tuple(out), ends
+
+
+def _draw(
+    setup: Setup,
+    method: Method,
+    stage: Stage,
+    arrays: Tree,
+    context: Context,
+    n_trials: int,
+    part: tuple[Count, int],
+    *,
+    key: PRNGKey,
+) -> tuple[Setting, Trial, Key[Array, "trial"], Key[Array, "trial"]]:
+    """What a batch shares, (a part of) its trials, and the keys of their first states and of their steps."""
+    draw_key, *keys = jax.random.split(key, 4)
+    size = n_trials // part[1]
+    sample_keys, start_keys, step_keys = (
+        lax.dynamic_slice_in_dim(jax.random.split(k, n_trials), part[0] * size, size) for k in keys
+    )
+    setting = method.adapt(setup.task.draw(stage, key=draw_key), context.schedule)
+    trials = jax.vmap(lambda k: setup.task.sample(setting, arrays, key=k))(sample_keys)
+    # keeps XLA from fusing the random numbers into the transposition of the inputs, where they are ten times as slow
+    return setting, lax.optimization_barrier(trials), start_keys, step_keys
 
 
 def _accept(
