@@ -74,7 +74,9 @@ def mean_of_parts(function: Callable[[Count, Tree], tuple[Tree, Tree]], n_parts:
     carry, buffer = loops.fori_loop(0, share.n_mine, one, (carry, buffer))
     if share.n_devices > 1:
         buffer = lax.all_gather(buffer, PART_AXIS, tiled=True)
-    return jax.tree.map(lambda a: functools.reduce(jnp.add, [a[i] for i in range(n_parts)]) / n_parts, buffer), carry
+    row = lambda i: jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, i, 0, False), buffer)
+    total = loops.fori_loop(1, n_parts, lambda i, total: jax.tree.map(jnp.add, total, row(i)), row(0))
+    return jax.tree.map(lambda a: a / n_parts, total), carry
 
 
 class MemberMap:

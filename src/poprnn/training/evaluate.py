@@ -70,7 +70,7 @@ def evaluate(
             "conditions": jnp.zeros((1, task.n_heads), bool) if conditions is None else jnp.asarray(conditions),
         }
         states = (run.member_index.astype(np.int32), run.varied, run.parameters, run.places())
-        return to_numpy(MemberMap(member, run.n_members)(states, shared)[1])
+        return to_numpy(MemberMap(member, run.n_members, n_parts=n_batches)(states, shared)[1])
 
 
 def _conditions(heads: Any, n_heads: int) -> np.ndarray | None:

@@ -12,7 +12,7 @@ from poprnn.cells.contract import Context, Parameters
 from poprnn.core import loops, mapping
 from poprnn.core.arrays import Array, Count, Key, PRNGKey, Scalar, Tree
 from poprnn.core.keys import member_key
-from poprnn.core.loops import fori_loop, while_loop
+from poprnn.core.loops import while_loop
 from poprnn.tasks.contract import Setting, Stage, Trial
 from poprnn.training import unroll as unrolling
 from poprnn.training.dynamics import Carry, Dynamics
@@ -217,15 +217,7 @@ class Program:
             scores = jax.vmap(lambda o, t: task.scores(o, t, batch.setting))(batch.outputs, batch.trials)
             return jax.tree.map(lambda a: jnp.mean(a, axis=0), (losses, scores))
 
-        if loops.are_python():
-            all_ = [one(jax.random.fold_in(key, i)) for i in range(n_batches)]
-            return jax.tree.map(lambda *a: sum(a[1:], a[0]) / n_batches, *all_)
-        shapes = jax.eval_shape(one, key)
-        zero = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-        total = fori_loop(
-            0, n_batches, lambda i, total: jax.tree.map(jnp.add, total, one(jax.random.fold_in(key, i))), zero
-        )
-        return jax.tree.map(lambda a: a / n_batches, total)
+        return mapping.mean_of_parts(lambda i, _: (one(jax.random.fold_in(key, i)), ()), n_batches, ())[0]
 
     def evaluate(self, state: MemberState, shared: Shared) -> tuple[MemberState, Record]:
         """Score on fresh trials, move on in the curriculum, ask the monitors."""

@@ -341,7 +341,8 @@ def compiled(
     def mapped(function: Any, n_parts: int = 1) -> MemberMap:
         return MemberMap(function, n_members, n_parts=n_parts, debug=debug, n_devices=n_devices)
 
-    return program, mapped(begin), mapped(program.train, program.n_parts), mapped(program.evaluate)
+    evaluate = mapped(program.evaluate, setup.training.evaluation_batches)
+    return program, mapped(begin), mapped(program.train, program.n_parts), evaluate
 
 
 def _shape_of(setup: Setup) -> Setup:
