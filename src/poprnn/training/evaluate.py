@@ -1,5 +1,6 @@
 """Scoring a population on fresh trials."""
 
+import functools
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ from poprnn.core.mapping import MemberMap
 from poprnn.tasks.contract import Stage
 from poprnn.training.program import Program
 from poprnn.training.run import Run, to_numpy
+from poprnn.training.settings import Setup, shape_of
 
 
 def evaluate(
@@ -37,40 +39,46 @@ def evaluate(
     >>> evaluate(run, heads=[0, 1], n_trials=8, batch=8)["accuracy"].shape     # head 0 alone, then head 1 alone
     (1, 2, 19)
     """
-    task, curriculum = run.task, run.setup.training.curriculum
-    conditions = _conditions(heads, task.n_heads)
-    program = Program(run.setup)
+    conditions = _conditions(heads, run.task.n_heads)
     n_batches = max(-(-n_trials // batch), 1)
-
-    def member(state: Tree, shared: Tree) -> tuple[Tree, Any]:
-        index, varied, parameters, progress = state
-        setup = program.of(varied)
-        key = jax.random.fold_in(member_key(shared["seed"], index, "score"), shared["extra"])
-
-        def one(active: Any) -> Any:
-            if active is None:
-                stage = setup.training.curriculum.stage(task, progress)
-            else:
-                newest = jnp.max(jnp.where(active, jnp.arange(task.n_heads), 0))
-                stage = Stage(active, newest, newest, curriculum.shared_readout)
-            stage = stage._replace(split="evaluate")
-            return program.score(setup, parameters, stage, shared["arrays"], n_batches, key=key, n_trials=batch)
-
-        if conditions is None:
-            loss, scores = jax.tree.map(lambda a: a[None], one(None))
-        else:
-            loss, scores = jax.lax.map(one, shared["conditions"])
-        return state, {"loss": loss, **scores}
-
+    score = _compiled(shape_of(run.setup), run.n_members, n_batches, batch, conditions is None)
     with backend.precision(32):
         shared = {
             "seed": jnp.asarray(run.seed, jnp.uint32),
             "extra": jnp.asarray(seed, jnp.uint32),
             "arrays": jax.tree.map(jnp.asarray, run.arrays),
-            "conditions": jnp.zeros((1, task.n_heads), bool) if conditions is None else jnp.asarray(conditions),
+            "conditions": jnp.zeros((1, run.task.n_heads), bool) if conditions is None else jnp.asarray(conditions),
         }
         states = (run.member_index.astype(np.int32), run.varied, run.parameters, run.places())
-        return to_numpy(MemberMap(member, run.n_members, n_parts=n_batches)(states, shared)[1])
+        return to_numpy(score(states, shared)[1])
+
+
+@functools.lru_cache(maxsize=16)
+def _compiled(setup: Setup, n_members: int, n_batches: int, batch: int, at_own_stage: bool) -> MemberMap:
+    """The program that scores; the next snapshot of the same population needs no other."""
+    task, curriculum, program = setup.task, setup.training.curriculum, Program(setup)
+
+    def member(state: Tree, shared: Tree) -> tuple[Tree, Any]:
+        index, varied, parameters, progress = state
+        own = program.of(varied)
+        key = jax.random.fold_in(member_key(shared["seed"], index, "score"), shared["extra"])
+
+        def one(active: Any) -> Any:
+            if active is None:
+                stage = own.training.curriculum.stage(task, progress)
+            else:
+                newest = jnp.max(jnp.where(active, jnp.arange(task.n_heads), 0))
+                stage = Stage(active, newest, newest, curriculum.shared_readout)
+            stage = stage._replace(split="evaluate")
+            return program.score(own, parameters, stage, shared["arrays"], n_batches, key=key, n_trials=batch)
+
+        if at_own_stage:
+            loss, scores = jax.tree.map(lambda a: a[None], one(None))
+        else:
+            loss, scores = jax.lax.map(one, shared["conditions"])
+        return state, {"loss": loss, **scores}
+
+    return MemberMap(member, n_members, n_parts=n_batches)
 
 
 def _conditions(heads: Any, n_heads: int) -> np.ndarray | None:

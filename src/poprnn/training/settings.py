@@ -116,3 +116,9 @@ def _replaced(blueprint: Any, path: str, value: Any) -> Any:
     if head not in fields:
         raise ConfigurationError(f"{type(blueprint).__name__}: unknown option '{head}'{nearest(head, fields)}")
     return type(blueprint)(**fields | {head: _replaced(fields[head], rest, value) if rest else value})
+
+
+def shape_of(setup: Setup) -> Setup:
+    """The setup without what the compiled programs do not depend on."""
+    vary: dict[str, tuple[float | int, ...]] = {name: (values[0],) for name, values in setup.population.vary.items()}
+    return setup.substitute({"population": Population(vary=vary), "training.epochs": 0, "training.snapshots": "none"})

@@ -26,7 +26,7 @@ from poprnn.training.memory import require_memory
 from poprnn.training.monitors.contract import Observation
 from poprnn.training.program import Program
 from poprnn.training.run import History, Run, Snapshot, history_row, stack_varied, to_numpy
-from poprnn.training.settings import Population, Setup
+from poprnn.training.settings import Setup, shape_of
 from poprnn.training.start import adapt, same_course, stream_seed
 from poprnn.training.state import MemberState, Record, Shared, first_true
 
@@ -87,7 +87,7 @@ class Trainer:
                 jax.tree.map(jnp.asarray, setup.task.arrays() if arrays is None else arrays),
             )
             require_memory(Program(setup), setup, self.shared)
-            self.program, self.begin, self.train, self.evaluate = compiled(_shape_of(setup), n, debug, n_devices)
+            self.program, self.begin, self.train, self.evaluate = compiled(shape_of(setup), n, debug, n_devices)
             if self.folder and not resume:
                 self.folder.create()
                 self.folder.save_setup(setup)
@@ -343,9 +343,3 @@ def compiled(
 
     evaluate = mapped(program.evaluate, setup.training.evaluation_batches)
     return program, mapped(begin), mapped(program.train, program.n_parts), evaluate
-
-
-def _shape_of(setup: Setup) -> Setup:
-    """The setup without what the compiled programs do not depend on."""
-    vary: dict[str, tuple[float | int, ...]] = {name: (values[0],) for name, values in setup.population.vary.items()}
-    return setup.substitute({"population": Population(vary=vary), "training.epochs": 0, "training.snapshots": "none"})
