@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.flatten_util import ravel_pytree
 from jax.sharding import NamedSharding, PartitionSpec
 
 from poprnn.core import backend, loops
@@ -62,21 +63,22 @@ def mean_of_parts(function: Callable[[Count, Tree], tuple[Tree, Tree]], n_parts:
     if n_parts == 1:
         return function(0, carry)
     share = _share.get() or _Share(0, n_parts, 1)
-    values = jax.eval_shape(function, jnp.int32(0), carry)[0]
-    n_mine = n_parts // share.n_devices
-    buffer = jax.tree.map(lambda s: jnp.zeros((n_mine, *s.shape), s.dtype), values)
+    shapes = jax.eval_shape(function, jnp.int32(0), carry)[0]
+    # values lie one after another in one array: devices that share a member meet once, not once for every array
+    zeros, unravel = ravel_pytree(jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes))
 
     def one(i: Count, loop: Tree) -> Tree:
         carry, buffer = loop
         value, carry = function(share.first + i, carry)
-        return carry, jax.tree.map(lambda a, b: lax.dynamic_update_index_in_dim(a, b, i, 0), buffer, value)
+        return carry, lax.dynamic_update_index_in_dim(buffer, ravel_pytree(value)[0], i, 0)
 
-    carry, buffer = loops.fori_loop(0, share.n_mine, one, (carry, buffer))
+    start = (carry, jnp.zeros((n_parts // share.n_devices, zeros.size), zeros.dtype))
+    carry, buffer = loops.fori_loop(0, share.n_mine, one, start)
     if share.n_devices > 1:
         buffer = lax.all_gather(buffer, PART_AXIS, tiled=True)
-    row = lambda i: jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, i, 0, False), buffer)
-    total = loops.fori_loop(1, n_parts, lambda i, total: jax.tree.map(jnp.add, total, row(i)), row(0))
-    return jax.tree.map(lambda a: a / n_parts, total), carry
+    row = lambda i: lax.dynamic_index_in_dim(buffer, i, 0, False)
+    total = loops.fori_loop(1, n_parts, lambda i, total: total + row(i), row(0))
+    return unravel(total / n_parts), carry
 
 
 class MemberMap:

@@ -279,9 +279,8 @@ def _draw(
     """What a batch shares, (a part of) its trials, and the keys of their first states and of their steps."""
     draw_key, *keys = jax.random.split(key, 4)
     size = n_trials // part[1]
-    sample_keys, start_keys, step_keys = (
-        lax.dynamic_slice_in_dim(jax.random.split(k, n_trials), part[0] * size, size) for k in keys
-    )
+    places = part[0] * size + jnp.arange(size)  # a trial's randomness depends on its place in the whole batch
+    sample_keys, start_keys, step_keys = (jax.vmap(lambda i, k=k: jax.random.fold_in(k, i))(places) for k in keys)
     setting = method.adapt(setup.task.draw(stage, key=draw_key), context.schedule)
     trials = jax.vmap(lambda k: setup.task.sample(setting, arrays, key=k))(sample_keys)
     # keeps XLA from fusing the random numbers into the transposition of the inputs, where they are ten times as slow
