@@ -95,6 +95,18 @@ def test_parts_depend_on_size_alone():
     ]  # fmt: skip
 
 
+def test_parts_are_all_done_whatever_the_map():
+    from poprnn.core.mapping import MemberMap, mean_of_parts
+
+    def function(state, shared):
+        mean, n = mean_of_parts(lambda i, n: (state * i, n + 1), 6, 0)
+        return state, {"mean": mean, "n": n}
+
+    for n_parts in (1, 2, 3, 6):
+        result = MemberMap(function, 3, n_parts=n_parts)(np.array([1.0, 2.0, 4.0], "float32"), np.int32(0))[1]
+        np.testing.assert_array_equal(result["mean"], [2.5, 5.0, 10.0])
+
+
 def test_all_devices_are_used():
     from poprnn.core.mapping import _devices_a_member
 

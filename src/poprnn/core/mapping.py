@@ -36,6 +36,7 @@ _vmapping = [False]
 class _Share(NamedTuple):
     """Which parts of a member's work this device does."""
 
+    n_parts: int
     first: Count
     n_mine: Count
     """A traced number on purpose, as the number of members is: see :meth:`MemberMap._sequential`."""
@@ -62,7 +63,9 @@ def mean_of_parts(function: Callable[[Count, Tree], tuple[Tree, Tree]], n_parts:
     """
     if n_parts == 1:
         return function(0, carry)
-    share = _share.get() or _Share(0, n_parts, 1)
+    share = _share.get()
+    if share is None or share.n_parts != n_parts:  # the map cuts members in no such parts: they are all done here
+        share = _Share(n_parts, 0, n_parts, 1)
     shapes = jax.eval_shape(function, jnp.int32(0), carry)[0]
     # values lie one after another in one array: devices that share a member meet once, not once for every array
     zeros, unravel = ravel_pytree(jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes))
@@ -108,9 +111,9 @@ class MemberMap:
         devices = backend.devices()[: n_devices or None]
         self.mode = "debug" if debug else mode or ("sequential" if backend.is_cpu() else "vmap")
         self.n_members = n_members
-        n_parts = n_parts if self.mode == "sequential" else 1
-        self.n_sharing = _devices_a_member(len(devices), n_members, n_parts)
-        self.parts_each = n_parts // self.n_sharing
+        self.n_parts = n_parts if self.mode == "sequential" else 1
+        self.n_sharing = _devices_a_member(len(devices), n_members, self.n_parts)
+        self.parts_each = self.n_parts // self.n_sharing
         self.n_devices = min(len(devices) // self.n_sharing, n_members)
         self.per_device = -(-n_members // self.n_devices)
         n_used = self.n_devices * self.n_sharing
@@ -185,7 +188,7 @@ class MemberMap:
     ) -> Tree:
         def body(rows: Tree, shared: Tree, count: jax.Array, parts_each: jax.Array) -> Tree:
             first = lax.axis_index(PART_AXIS) * parts_each if self.n_sharing > 1 else 0
-            token = _share.set(_Share(first, parts_each, self.n_sharing))
+            token = _share.set(_Share(self.n_parts, first, parts_each, self.n_sharing))
             try:
                 return members(rows, shared, count)
             finally:
