@@ -57,7 +57,7 @@ def parity(options: argparse.Namespace) -> dict:
     began = time.perf_counter()
     run = pr.fit(
         pr.tasks.NParity(n_max=options.n_to),
-        pr.cells.LeakyRNN(n_units=options.units),
+        pr.cells.LeakyRNN(n_units=options.units, negative_slope=options.negative_slope),
         members=options.members,
         seed=options.seed,
         batch=options.batch,
@@ -195,6 +195,7 @@ def main() -> None:
         steps_per_call=3,
     ).items():
         parser.add_argument("--" + name.replace("_", "-"), type=int, default=default)
+    parser.add_argument("--negative-slope", type=float, default=0.1, help="0.01 in the code released with the paper")
     options = parser.parse_args()
     backend.devices()
     print(json.dumps(globals()[options.workload](options)))
