@@ -87,6 +87,15 @@ def test_parts_of_a_batch_add_up_to_the_batch(in_parts, monkeypatch):
     assert not np.array_equal(cut.parameters.trainable["W"], whole.parameters.trainable["W"]), "nothing was cut"
 
 
+def test_parts_and_evaluations_step_by_step(in_parts):
+    """``debug=True`` does in Python what is compiled otherwise, parts and several evaluation batches included."""
+    settings = SETTINGS | {"steps_per_epoch": 1, "evaluation_batches": 2}
+    task = pr.tasks.NParity(n_max=3)
+    compiled, eager = (pr.fit(task, CELL, debug=debug, **settings) for debug in (False, True))
+    for name in ("training_loss", "loss", "scores/accuracy"):
+        np.testing.assert_allclose(eager.history[name], compiled.history[name], rtol=1e-5)
+
+
 def test_parts_depend_on_size_alone():
     from poprnn.training.unroll import n_parts
 

@@ -19,7 +19,7 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 from jax.sharding import NamedSharding, PartitionSpec
 
-from poprnn.core import backend, loops
+from poprnn.core import backend, loops, trees
 from poprnn.core.arrays import Count, Tree
 
 AXIS, PART_AXIS = "member", "part"
@@ -61,26 +61,29 @@ def mean_of_parts(function: Callable[[Count, Tree], tuple[Tree, Tree]], n_parts:
     >>> float(mean), int(n)
     (1.5, 4)
     """
-    if n_parts == 1:
-        return function(0, carry)
+    if n_parts == 1 or loops.are_python():  # step by step, no shape is known before the first part is done
+        total, carry = function(0, carry)
+        for i in range(1, n_parts):
+            value, carry = function(i, carry)
+            total = jax.tree.map(jnp.add, total, value)
+        return (total if n_parts == 1 else jax.tree.map(lambda a: a / n_parts, total)), carry
     share = _share.get()
     if share is None or share.n_parts != n_parts:  # the map cuts members in no such parts: they are all done here
         share = _Share(n_parts, 0, n_parts, 1)
     shapes = jax.eval_shape(function, jnp.int32(0), carry)[0]
     # values lie one after another in one array: devices that share a member meet once, not once for every array
-    zeros, unravel = ravel_pytree(jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes))
+    zeros, unravel = ravel_pytree(jax.tree.map(jnp.zeros_like, shapes))
 
     def one(i: Count, loop: Tree) -> Tree:
         carry, buffer = loop
         value, carry = function(share.first + i, carry)
-        return carry, lax.dynamic_update_index_in_dim(buffer, ravel_pytree(value)[0], i, 0)
+        return carry, trees.put(buffer, ravel_pytree(value)[0], i)
 
     start = (carry, jnp.zeros((n_parts // share.n_devices, zeros.size), zeros.dtype))
     carry, buffer = loops.fori_loop(0, share.n_mine, one, start)
     if share.n_devices > 1:
         buffer = lax.all_gather(buffer, PART_AXIS, tiled=True)
-    row = lambda i: lax.dynamic_index_in_dim(buffer, i, 0, False)
-    total = loops.fori_loop(1, n_parts, lambda i, total: total + row(i), row(0))
+    total = loops.fori_loop(1, n_parts, lambda i, total: total + trees.row(buffer, i), trees.row(buffer, 0))
     return unravel(total / n_parts), carry
 
 
@@ -203,11 +206,8 @@ class MemberMap:
             # one of a hundred, and so gives the same bits
             def member(i: jax.Array, carry: Tree) -> Tree:
                 rows, buffer = carry
-                row, extra = self.function(
-                    jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, i, 0, False), rows), shared
-                )
-                put = functools.partial(jax.tree.map, lambda a, b: lax.dynamic_update_index_in_dim(a, b, i, 0))
-                return put(rows, row), put(buffer, extra)
+                row, extra = self.function(trees.row(rows, i), shared)
+                return trees.put(rows, row, i), trees.put(buffer, extra, i)
 
             return lax.fori_loop(0, count[0], member, (rows, buffer))
 

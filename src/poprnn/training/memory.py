@@ -5,11 +5,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from poprnn.cells.contract import Context
 from poprnn.core import backend
 from poprnn.core.arrays import Tree
 from poprnn.core.errors import ConfigurationError
-from poprnn.training.program import Program
+from poprnn.training.program import Program, state_of
 from poprnn.training.settings import Setup
 from poprnn.training.state import Shared
 
@@ -20,11 +19,7 @@ def require_memory(program: Program, setup: Setup, shared: Shared) -> None:
     try:
         member = jax.eval_shape(program.start, 0, {}, shared.seed)
         weights = _n_bytes(member.parameters.trainable)
-        carry = jax.eval_shape(
-            lambda p, k: setup.cell.initial_state(setup.cell.prepare(p, Context()), key=k),
-            member.parameters,
-            jax.random.key(0),
-        )
+        carry = state_of(setup)
         batch = jax.eval_shape(lambda seed: _one_trial(setup, shared.arrays, seed), shared.seed)
     except (OverflowError, TypeError, ValueError, MemoryError) as error:
         if isinstance(error, ConfigurationError):

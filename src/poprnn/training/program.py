@@ -38,7 +38,8 @@ class Program:
     @functools.cached_property
     def n_parts(self) -> int:
         """Equal parts that a batch's trials are cut in; devices may share a member by them."""
-        return unrolling.n_parts(self.setup.training.batch, _state_size(self.setup))
+        size = sum(a.size for a in jax.tree.leaves(state_of(self.setup)))
+        return unrolling.n_parts(self.setup.training.batch, size)
 
     def of(self, varied: dict[str, Any]) -> Setup:
         """The setup as one member sees it."""
@@ -111,7 +112,7 @@ class Program:
         workspace = None
         if not loops.are_python():
             shapes = jax.eval_shape(lambda: loss_of(state.parameters.trainable, state, 0, None)[1][1])
-            workspace = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+            workspace = jax.tree.map(jnp.zeros_like, shapes)
         going = lambda loop: (loop[0].n_steps < end) & ~loop[0].diverged
         return while_loop(going, step, (state, workspace))[0], ()
 
@@ -304,15 +305,15 @@ def _accept(
     )
 
 
-def _state_size(setup: Setup) -> int:
-    """Numbers in the state of one trial."""
+def state_of(setup: Setup) -> Tree:
+    """Shapes of the state of one trial."""
 
     def state() -> Tree:
         key = jax.random.key(0)
         parameters = setup.cell.init(setup.task.n_inputs, setup.task.n_outputs, key=key)
         return setup.cell.initial_state(setup.cell.prepare(parameters, Context()), key=key)
 
-    return sum(a.size for a in jax.tree.leaves(jax.eval_shape(state)))
+    return jax.eval_shape(state)
 
 
 def activity_penalty(setup: Setup) -> unrolling.Read | None:

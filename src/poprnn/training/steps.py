@@ -225,7 +225,7 @@ class Steps:
         )
         return (
             jax.tree.map(lambda s: jnp.zeros((n_steps, *s.shape[1:]), s.dtype), values),
-            jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), sums),
+            jax.tree.map(jnp.zeros_like, sums),
         )
 
 
