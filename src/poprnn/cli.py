@@ -136,6 +136,9 @@ def reproduce(
     recipe: Annotated[str, typer.Argument(help="Name of a recipe (poprnn list recipes).")],
     scale: Annotated[str, typer.Option(help="smoke, demo, laptop or paper.")] = "laptop",
     out: Out = None,
+    populations: Annotated[
+        Path | None, typer.Option(help="Where trained networks are shared; default: beside --out.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only estimate.")] = False,
     json_: Annotated[bool, typer.Option("--json")] = False,
     progress: Watching = None,
@@ -155,7 +158,9 @@ def reproduce(
         return
     target = out or Path("runs") / f"{contract.name_of(about)}-{scale}"
     with Watcher(progress) as watch:
-        outcome = contract.reproduce(about, scale, target, watch=watch, say=watch.say)
+        outcome = contract.reproduce(
+            about, scale, target, populations=populations, watch=watch, say=watch.say
+        )
     if json_:
         _print_json(outcome)
         return

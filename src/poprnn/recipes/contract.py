@@ -1,28 +1,34 @@
-"""Carrying out a recipe: train (or find) its populations, judge its claims, draw its figures, write its page.
+"""Carrying out a recipe: train (or find) its populations, measure them, judge its claims, draw its figures.
 
-A recipe module defines three functions:
+A recipe module defines four functions:
 
-* ``experiments(scale) -> {name: Setup}``: the populations to train, from one scale's entries in the TOML;
-* ``judge(runs, about) -> [Claim]``: verdicts by the rules in the TOML;
-* ``draw(runs) -> {name: figures}``: figures in the paper's arrangement (made by ``poprnn.report``).
+* ``experiments(scale) -> {label: Setup}``: the populations to train, from one scale's entries in the TOML;
+* ``answers(runs, scale, ask) -> {name: Dataset}``: what is measured; ``ask`` puts a question and keeps the answer;
+* ``judge(answers, about) -> [Claim]``: verdicts by the rules in the TOML, from the answers alone;
+* ``draw(runs, answers) -> {name: figures}``: figures in the paper's arrangement (made by ``poprnn.report``).
+
+A second call goes on where the first one stopped: trained populations are found by what was asked for
+(:mod:`poprnn.recipes._populations`), answers in the recipe's own folder.
 """
 
 import dataclasses
 import subprocess
+import typing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from poprnn.analysis.contract import check_options, load_result, measure
 from poprnn.core import catalogue, recipe_files, storage
-from poprnn.core.errors import ConfigurationError, nearest
-from poprnn.experiment import load
+from poprnn.core.errors import ConfigurationError, StorageError, nearest
+from poprnn.recipes._populations import Populations
 from poprnn.training.flops import step_flops
-from poprnn.training.folder import RunFolder
 from poprnn.training.run import Run
-from poprnn.training.settings import Setup
-from poprnn.training.trainer import Trainer
+
+if typing.TYPE_CHECKING:
+    import xarray as xr
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,47 +63,76 @@ def scale_of(name: str, scale: str) -> dict[str, Any]:
 
 
 def reproduce(
-    module: Any, scale: str, out: str | Path, *, watch: Any = None, say: Callable[[str], None] = lambda text: None
+    module: Any,
+    scale: str,
+    out: str | Path,
+    *,
+    populations: str | Path | None = None,
+    watch: Any = None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
-    """Carry out a recipe in folder ``out``; populations that are already there are loaded or resumed, not retrained.
+    """Carry out a recipe in folder ``out``.
 
-    Returns the claims and the path of the report; both are also in the folder (``claims.json``, ``report.html``).
+    Trained networks are kept in the folder ``populations`` (default: of that name, beside ``out``), where every recipe
+    that needs the same ones finds them. Returns the claims and the path of the report; both are also in the folder
+    (``claims.json``, ``report.html``), with the answers (``answers/``) and where each population is
+    (``populations.json``).
     """
     from poprnn.report.page import recipe_report
 
     name, out = name_of(module), Path(out)
+    store = Populations(out.parent / "populations" if populations is None else populations)
     about, chosen = recipe_files.read(name), scale_of(name, scale)
-    out.mkdir(parents=True, exist_ok=True)
+    setups = module.experiments(chosen)
+    _remember(out, {label: store.key(setup) for label, setup in setups.items()})
     runs = {}
-    for label, setup in module.experiments(chosen).items():
+    for label, setup in setups.items():
         say(label)
-        runs[label] = train_or_find(setup, out / "runs" / label, watch)
-        if "training" in runs[label].outcome:
-            raise KeyboardInterrupt
+        runs[label] = store.train_or_find(setup, watch)
+    found = module.answers(runs, chosen, Questions(out / "answers", say))
     say("judging")
-    claims = [dataclasses.asdict(c) | {"commit": _commit(name)} for c in module.judge(runs, about)]
+    claims = [dataclasses.asdict(c) | {"commit": _commit(name)} for c in module.judge(found, about)]
     storage.save_json(out / "claims.json", claims)
-    page = recipe_report(about, scale, runs, claims, module.draw(runs), out / "report.html", name=name)
+    page = recipe_report(about, scale, runs, claims, module.draw(runs, found), out / "report.html", name=name)
     return {"recipe": name, "scale": scale, "claims": claims, "report": str(page)}
 
 
-def train_or_find(setup: Setup, folder: Path, watch: Any = None) -> Run:
-    """The finished run in a folder, or the interrupted one carried on, or a new one."""
-    stored = RunFolder(folder)
-    if stored.experiment.is_file():
-        if storage.load_toml(stored.experiment) != setup.to_dict():
-            raise ConfigurationError(f"{folder} holds another experiment; choose another --out")
-        run = load(folder)
-        if "training" not in run.outcome and (folder / "manifest.json").exists():
-            return run
-        trainer = Trainer(setup, out=folder, resume=True)
-    else:
-        trainer = Trainer(setup, out=folder)
-    with trainer.stop_at_boundary():
-        for update in trainer.updates():
-            if watch:
-                watch(update)
-    return trainer.run()
+def _remember(out: Path, keys: dict[str, str]) -> None:
+    """Which populations this folder is about; a folder about others is not overwritten."""
+    path = out / "populations.json"
+    if path.exists() and storage.load_json(path) != keys:
+        raise ConfigurationError(f"{out} holds another experiment; choose another --out")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        storage.save_json(path, keys)
+    except OSError as error:
+        raise StorageError(f"cannot write to {out}: {error.strerror or error}") from None
+
+
+class Questions:
+    """``ask(label, analysis, run, **options)``: an answer, from the folder if it was given there before."""
+
+    def __init__(self, folder: Path, say: Callable[[str], None] = lambda text: None) -> None:
+        self.folder, self.say = folder, say
+
+    def __call__(self, label: str, analysis: str | Callable[..., Any], run: Run, **options: Any) -> "xr.Dataset":
+        """Of all members that have not diverged; an analysis is a catalogue name or a function like one.
+
+        Args:
+            label: names the place of the answer, so one label has one answer to a question.
+            analysis: the question.
+            run: whom to ask.
+            options: of the analysis.
+        """
+        function = catalogue.find("analyses", analysis) if isinstance(analysis, str) else analysis
+        path = self.folder / label / f"{function.__name__}.json"
+        wanted = storage.to_json(check_options(function, options))
+        if path.exists() and storage.to_json((kept := load_result(path)).options) == wanted:
+            return kept.data
+        self.say(f"{function.__name__.replace('_', ' ')}: {label}")
+        answer = measure(function, run, members="all", **options)
+        answer.save(path.parent)
+        return answer.data
 
 
 def estimate(module: Any, scale: str) -> dict[str, Any]:

@@ -3,15 +3,16 @@
 from typing import Any
 
 import numpy as np
+import xarray as xr
 from scipy.stats import linregress, spearmanr
 
 from poprnn.cells.leaky_rnn import LeakyRNN
 from poprnn.core import catalogue
+from poprnn.recipes._timescales import largest_n, tau_by_n
 from poprnn.recipes.contract import Claim, bootstrap
 from poprnn.training.curricula.multi_head import MultiHead
 from poprnn.training.curricula.none import None_
 from poprnn.training.curricula.single_head import SingleHead
-from poprnn.training.evaluate import evaluate
 from poprnn.training.optimizers.sgd import Sgd
 from poprnn.training.run import Run
 from poprnn.training.settings import Population, Setup, Training
@@ -53,63 +54,31 @@ def experiments(scale: dict[str, Any]) -> dict[str, Setup]:
     return out
 
 
-def largest_n(run: Run, threshold: float, n_trials: int) -> np.ndarray:
-    """``[member]``: the largest N whose stage was passed and whose snapshot scores above ``threshold`` once more.
-
-    The training's own evaluations chose the stage, so the verdict comes from trials they have not seen: the mean over
-    the stage's active heads and the newest head's accuracy must both exceed the threshold again. 0 where none does.
-    """
-    task: Any = run.task
-    best = np.zeros(run.n_members, int)
-    for name, snapshot in run.snapshots.items():
-        stage = int(name.removeprefix("stage_"))
-        active, newest = (np.asarray(a) for a in run.setup.training.curriculum.heads(task, stage))
-        accuracy = evaluate(run.at(name), heads=active[None, :], n_trials=n_trials)["accuracy"][:, 0]
-        good = (np.nanmean(np.where(active, accuracy, np.nan), axis=1) > threshold) & (
-            accuracy[:, int(newest)] > threshold
-        )
-        n = task.n_min + int(newest)
-        best = np.where(snapshot.reached & good, np.maximum(best, n), best)
-    return best
+def answers(runs: dict[str, Run], scale: dict[str, Any], ask: Any) -> dict[str, xr.Dataset]:
+    """For each population the largest N of every member, on fresh trials, and tau at the moments an N was solved."""
+    out = {}
+    for label, run in runs.items():
+        if not label.endswith("none"):
+            out[f"{label}/largest_n"] = ask(label, largest_n, run, n_trials=scale["rescore_trials"])
+        out[f"{label}/tau"] = ask(label, tau_by_n, run)
+    return out
 
 
-def tau_by_n(run: Run) -> np.ndarray:
-    """``[moment, (N, member, mean tau, SD tau)]`` over the moments at which members solved an N."""
-    rows = []
-    task: Any = run.task
-    cell: Any = run.cell
-    scratch = isinstance(run.setup.training.curriculum, None_)
-    for name, snapshot in run.snapshots.items():
-        stage = int(name.removeprefix("stage_"))
-        tau = np.maximum(_tau(snapshot.parameters), cell.dt)
-        for k in np.flatnonzero(snapshot.reached):
-            if scratch:
-                head = int(run.setup.population.values(int(k))["training.curriculum.head"])
-            else:
-                head = int(run.setup.training.curriculum.heads(run.task, stage)[1])
-            rows.append((task.n_min + head, k, tau[k].mean(), tau[k].std()))
-    return np.array(rows, float).reshape(-1, 4)
-
-
-def _tau(parameters: Any) -> np.ndarray:
-    return np.asarray({**parameters.fixed, **parameters.trainable}["tau"])
-
-
-def judge(runs: dict[str, Run], about: dict[str, Any], n_trials: int = 12800) -> list[Claim]:
+def judge(answers: dict[str, xr.Dataset], about: dict[str, Any]) -> list[Claim]:
     """Verdicts on T2 and T4."""
     rules = {c["id"]: c for c in about["claims"]}
-    tasks = [t for t in TASKS if f"{t}-multi_head" in runs]
-    claims = [_judge_t2(runs, tasks, rules["T2"], n_trials)]
-    if any(f"{t}-none" in runs for t in tasks):
-        claims.append(_judge_t4(runs, tasks, rules["T4"]))
+    tasks = [t for t in TASKS if f"{t}-multi_head/tau" in answers]
+    claims = [_judge_t2(answers, tasks, rules["T2"])]
+    if any(f"{t}-none/tau" in answers for t in tasks):
+        claims.append(_judge_t4(answers, tasks, rules["T4"]))
     return claims
 
 
-def _judge_t2(runs: dict[str, Run], tasks: list[str], rule: dict[str, Any], n_trials: int) -> Claim:
+def _judge_t2(answers: dict[str, xr.Dataset], tasks: list[str], rule: dict[str, Any]) -> Claim:
     words, passed, members = [], True, 0
     for task in tasks:
         single, multi = (
-            largest_n(runs[f"{task}-{c}"], rule["threshold"], n_trials) for c in ("single_head", "multi_head")
+            answers[f"{task}-{c}/largest_n"]["largest_n"].values for c in ("single_head", "multi_head")
         )
         words.append(f"{task}: single-head {_range(single)}, multi-head {_range(multi)}")
         passed &= bool(multi.min() > single.max())
@@ -122,14 +91,20 @@ def _range(values: np.ndarray) -> str:
     return f"N = {values.min()}" if values.min() == values.max() else f"N = {values.min()} to {values.max()}"
 
 
-def _judge_t4(runs: dict[str, Run], tasks: list[str], rule: dict[str, Any]) -> Claim:
+def _rows(answers: dict[str, xr.Dataset], label: str) -> np.ndarray:
+    """``[moment, (N, member, mean tau, SD tau)]``."""
+    found = answers[f"{label}/tau"]
+    return np.stack([found[name].values for name in ("n", "who", "mean", "sd")], axis=1).astype(float)
+
+
+def _judge_t4(answers: dict[str, xr.Dataset], tasks: list[str], rule: dict[str, Any]) -> Claim:
     words: list[str] = []
     notes: list[str] = []
     passed, members = True, 0
     interval: list[float] | None = None
     for task in tasks:
         for curriculum in ("single_head", "none"):
-            rows = tau_by_n(runs[f"{task}-{curriculum}"])
+            rows = _rows(answers, f"{task}-{curriculum}")
             if len(np.unique(rows[:, 0])) < 3:
                 notes.append(f"{task}, {curriculum}: fewer than three N were solved")
                 passed = False
@@ -138,7 +113,7 @@ def _judge_t4(runs: dict[str, Run], tasks: list[str], rule: dict[str, Any]) -> C
             words.append(f"{task} {curriculum}: Spearman {mean:.2f} (mean), {sd:.2f} (SD)")
             passed &= mean >= rule["spearman"] and sd >= rule["spearman"]
             members += len(np.unique(rows[:, 1]))
-        rows = tau_by_n(runs[f"{task}-multi_head"])
+        rows = _rows(answers, f"{task}-multi_head")
         if len(np.unique(rows[:, 0])) < 3:
             notes.append(f"{task}, multi_head: fewer than three N were solved")
             passed = False
@@ -169,18 +144,16 @@ def _slope_interval(rows: np.ndarray, column: int) -> list[float]:
     return bootstrap(slope, len(members))
 
 
-def draw(runs: dict[str, Run]) -> dict[str, Any]:
+def draw(runs: dict[str, Run], answers: dict[str, xr.Dataset]) -> dict[str, Any]:
     """Figures 3b and 4b: largest N against epochs, and tau against N, single-head beside multi-head."""
     from poprnn.report.compare import compare_curricula
 
     figures = {}
     for task in TASKS:
-        mine = {
-            c.replace("_", "-"): runs[f"{task}-{c}"] for c in ("single_head", "multi_head") if f"{task}-{c}" in runs
-        }
+        mine = {c: f"{task}-{c}" for c in ("single_head", "multi_head", "none") if f"{task}-{c}" in runs}
         if mine:
-            scratch = runs.get(f"{task}-none")
             figures[task] = compare_curricula(
-                mine, {label: tau_by_n(run) for label, run in (mine | ({"none": scratch} if scratch else {})).items()}
+                {c.replace("_", "-"): runs[label] for c, label in mine.items() if c != "none"},
+                {c.replace("_", "-"): _rows(answers, label) for c, label in mine.items()},
             )
     return figures
