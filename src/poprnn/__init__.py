@@ -22,6 +22,8 @@ _WHERE = {
     "resume": "experiment",
     "Experiment": "experiment",
     "measure": "analysis.contract",
+    "group_tests": "analysis._statistics",
+    "relative_accuracy": "analysis._statistics",
     "report": "report.page",
     "Task": "tasks.contract",
     "Trial": "tasks.contract",

@@ -48,9 +48,8 @@ def connectivity(run: Run) -> xr.Dataset:
     >>> weights["mean"].values.tolist(), weights["negative"].values.tolist()
     ([[-1.0, 1.0, 3.0]], [[-1.5, 0.0, 0.0]])
     """
-    W = _weights(run, run.parameters)
+    W, possible = weights_of(run)
     n_units = W.shape[1]
-    possible = _possible(run.cell, n_units)
     with np.errstate(invalid="ignore"):  # weights brought in may be infinite; their member gets NaN
         unit = _parts(W, possible)
         population = {name: values.mean(axis=1) for name, values in unit.items()}
@@ -72,6 +71,12 @@ def connectivity(run: Run) -> xr.Dataset:
         },
         {"member": run.member_index, "unit": np.arange(n_units), **coordinates},
     )
+
+
+def weights_of(run: Run) -> tuple[Weights, int]:
+    """Recurrent weights as the dynamics see them, and the number of possible connections into a unit."""
+    W = _weights(run, run.parameters)
+    return W, _possible(run.cell, W.shape[1])
 
 
 def _possible(cell: Cell, n_units: int) -> int:

@@ -16,6 +16,14 @@ class Parameters(NamedTuple):
     trainable: dict[str, Any]
     fixed: dict[str, Any]
 
+    def replaced(self, **arrays: Any) -> "Parameters":
+        """The parameters with some arrays exchanged, wherever they stand.
+
+        >>> Parameters({"W": 1}, {"tau": 2}).replaced(tau=3)
+        Parameters(trainable={'W': 1}, fixed={'tau': 3})
+        """
+        return Parameters(*({k: arrays.get(k, v) for k, v in group.items()} for group in self))
+
 
 class Context(NamedTuple):
     """What a step may know besides its state and input."""

@@ -74,6 +74,23 @@ class Blueprint:
                 out[field.name] = value
         return out
 
+    def chosen(self) -> dict[str, Any]:
+        """As :meth:`to_dict`, without the fields that stand at their defaults; it does not change as options are added.
+
+        >>> class Half(Blueprint):
+        ...     share: float = 0.5
+        >>> Half(share=0.5).chosen(), Half(share=0.25).chosen()
+        ({}, {'share': 0.25})
+        """
+        out: dict[str, Any] = {} if self.family is None else {"kind": self.name()}
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            value, default = getattr(self, field.name), field.default
+            if isinstance(default, pydantic.fields.FieldInfo):
+                default = default.get_default(call_default_factory=True, validated_data={})
+            if value != default:
+                out[field.name] = _plain(value, chosen=True)
+        return out
+
     def substitute(self, values: Mapping[str, Any]) -> Self:
         """A copy with fields (dotted paths into nested blueprints) replaced, unchecked: values may be traced.
 
@@ -94,13 +111,13 @@ class Blueprint:
         return new
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, *, chosen: bool = False) -> Any:
     if isinstance(value, Blueprint):
-        return value.to_dict()
+        return value.chosen() if chosen else value.to_dict()
     if isinstance(value, tuple | list):
-        return [_plain(v) for v in value]
+        return [_plain(v, chosen=chosen) for v in value]
     if isinstance(value, Mapping):
-        return {k: _plain(v) for k, v in value.items()}
+        return {k: _plain(v, chosen=chosen) for k, v in value.items()}
     return value
 
 

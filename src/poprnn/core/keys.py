@@ -5,7 +5,7 @@ Member ``k``'s stream depends only on ``(seed, k)``, never on how many members t
 
 import jax
 
-STREAMS = ("init", "train", "evaluate", "score", "rollout", "analysis")
+STREAMS = ("init", "train", "evaluate", "score", "rollout", "analysis", "probe")
 """Purposes with a stream of their own; new ones are appended, so that old runs keep their numbers."""
 
 

@@ -1,10 +1,12 @@
 """Trained populations, kept where any recipe that asks for the same ones finds them."""
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
 from poprnn.core import storage
+from poprnn.core.blueprint import build
 from poprnn.core.errors import ConfigurationError
 from poprnn.experiment import load
 from poprnn.training.folder import RunFolder
@@ -19,15 +21,15 @@ class Populations:
     >>> import poprnn as pr
     >>> from poprnn.training.settings import Setup
     >>> Populations("runs/populations").key(Setup(task=pr.tasks.NParity(), cell=pr.cells.LeakyRNN()))
-    'n_parity-leaky_rnn-all_heads-da3a5fb9c25b'
+    'n_parity-leaky_rnn-all_heads-197043a5e3d3'
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
 
     def key(self, setup: Setup) -> str:
-        """What it is, for people, and a digest of every option that decides its numbers."""
-        digest = hashlib.sha256(storage.to_json(setup.to_dict(), indent=None).encode()).hexdigest()[:12]
+        """What it is, for people, and a digest of every option that is not at its default."""
+        digest = hashlib.sha256(json.dumps(setup.chosen(), sort_keys=True).encode()).hexdigest()[:12]
         return f"{setup.task.name()}-{setup.cell.name()}-{setup.training.curriculum.name()}-{digest}"
 
     def train_or_find(self, setup: Setup, watch: Any = None) -> Run:
@@ -37,7 +39,8 @@ class Populations:
         """
         folder = RunFolder(self.folder / self.key(setup))
         resume = folder.experiment.is_file()
-        if resume and storage.load_toml(folder.experiment) != setup.to_dict():
+        # options that came into being since, and stand at their defaults, do not make it another experiment
+        if resume and build(Setup, storage.load_toml(folder.experiment)) != setup:
             raise ConfigurationError(f"{folder.path} does not hold the experiment it is named after; remove it")
         if resume and folder.is_finished():
             run = load(folder.path)

@@ -169,25 +169,21 @@ class Program:
         context = context._replace(dt=setting.dt)
         prepared = setup.cell.prepare(parameters, context)
         dynamics = Dynamics(setup.cell, method, task if task.closed_loop else None)
-        carry = jax.vmap(lambda t, k: dynamics.start(prepared, t, task.n_outputs, key=k))(
-            trials, start_keys
-        )
-        sequence = unrolling.Sequence(
-            jnp.swapaxes(trials.inputs, 0, 1),
-            step_keys,
-            setting.length,
-            context,
-            trials if task.closed_loop else None,
-        )
+        carry = jax.vmap(lambda t, k: dynamics.start(prepared, t, task.n_outputs, key=k))(trials, start_keys)
         penalty = activity_penalty(setup) if context.training else None
+        # where only a last readout is trained, no gradient goes back through time
+        gradient = context.training and not (penalty is None and _trains_last_readout(setup, parameters))
+        sequence = unrolling.Sequence(
+            jnp.swapaxes(trials.inputs, 0, 1), step_keys, setting.length, context, trials if task.closed_loop else None
+        )
         carry, emitted, workspace = unrolling.unroll(
             dynamics,
-            prepared,
-            carry,
+            prepared if gradient else lax.stop_gradient(prepared),
+            carry if gradient else lax.stop_gradient(carry),
             sequence,
             emit=emit or (dynamics.output if task.readout == "all" else None),
             accumulate=penalty,
-            gradient=context.training,
+            gradient=gradient,
             plan_=unrolling.plan(carry, trials.inputs.shape[1], state_bytes=training.state_memory_mb * 2**20),
             workspace=workspace,
         )
@@ -314,6 +310,12 @@ def state_of(setup: Setup) -> Tree:
         return setup.cell.initial_state(setup.cell.prepare(parameters, Context()), key=key)
 
     return jax.eval_shape(state)
+
+
+def _trains_last_readout(setup: Setup, parameters: Parameters) -> bool:
+    """Whether the trained arrays are the readout's alone, and it is read at the last step of an open loop only."""
+    readout = setup.cell.groups.get("readout", ())
+    return setup.task.readout == "last" and not setup.task.closed_loop and set(parameters.trainable) <= set(readout)
 
 
 def activity_penalty(setup: Setup) -> unrolling.Read | None:

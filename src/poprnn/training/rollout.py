@@ -1,5 +1,6 @@
 """Hidden states of a population for any inputs, streamed when they are long."""
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from poprnn.training.dynamics import Carry, Dynamics
 from poprnn.training.methods.contract import Method
 from poprnn.training.program import Program
 from poprnn.training.run import Run, to_numpy
+from poprnn.training.settings import Setup, shape_of
 
 Perturb = Callable[[Tree, Any], Tree]
 
@@ -128,31 +130,40 @@ def rollout_iter(
     """
     inputs = _by_member(run, inputs)
     n_trials, n_steps = inputs.shape[1:3]
-    runner = _Runner(run, n_trials, noise, perturb, dt)
-    carry = runner.start(parameters, seed)
+    # with a function of the user's the program is his own; else the next snapshot of the population needs no other
+    make = _runner if perturb is None else _Runner
+    runner = make(shape_of(run.setup), run.n_members, n_trials, noise, perturb, dt)
+    carry = runner.start(run, parameters, seed)
     for first in range(0, n_steps, chunk):
         piece = inputs[:, :, first : first + chunk]
         size = piece.shape[2]
         padded = np.pad(piece, ((0, 0), (0, 0), (0, min(chunk, n_steps) - size), (0, 0)))
-        carry, states, outputs = runner.advance(carry, parameters, padded, first, size, seed)
+        carry, states, outputs = runner.advance(run, carry, parameters, padded, first, size, seed)
         yield Rollout(states[:, :, :size], outputs[:, :, :size], piece)
 
 
 class _Runner:
     """One compiled piece, used again for every piece."""
 
-    def __init__(self, run: Run, n_trials: int, noise: float | None, perturb: Perturb | None, dt: float | None) -> None:
-        if run.task.closed_loop:
+    def __init__(
+        self,
+        setup: Setup,
+        n_members: int,
+        n_trials: int,
+        noise: float | None,
+        perturb: Perturb | None,
+        dt: float | None,
+    ) -> None:
+        if setup.task.closed_loop:
             raise ConfigurationError(
-                f"task '{run.task.name()}' is a closed loop: its inputs follow from the answers; "
+                f"task '{setup.task.name()}' is a closed loop: its inputs follow from the answers; "
                 "call rollout without inputs"
             )
-        self.run, self.n_trials, self.dt = run, n_trials, dt
-        self.program = Program(run.setup)
-        self.noise = noise
+        self.setup, self.n_trials, self.dt, self.noise = setup, n_trials, dt, noise
+        self.program = Program(setup)
         self.method = Method() if perturb is None else _Perturbed(perturb=perturb)
-        self._start = MemberMap(self._start_member, run.n_members)
-        self._advance = MemberMap(self._advance_member, run.n_members)
+        self._start = MemberMap(self._start_member, n_members)
+        self._advance = MemberMap(self._advance_member, n_members)
 
     def _cell(self, varied: dict[str, Any]) -> Cell:
         cell = self.program.of(varied).cell
@@ -162,14 +173,11 @@ class _Runner:
             raise ConfigurationError(f"cell '{cell.name()}' has no noise to set")
         return cell.substitute({"noise": self.noise})
 
-    def _states(self, parameters: Parameters | None) -> tuple[Any, ...]:
-        return (self.run.member_index.astype(np.int32), self.run.varied, parameters or self.run.parameters)
-
-    def start(self, parameters: Parameters | None, seed: int) -> Carry:
+    def start(self, run: Run, parameters: Parameters | None, seed: int) -> Carry:
         """Carries before the first step, ``[member, trial, …]``."""
         with backend.precision(32):
-            shared = (jnp.asarray(self.run.seed, jnp.uint32), jnp.asarray(seed, jnp.uint32))
-            return self._start(self._states(parameters), shared)[1]
+            shared = (jnp.asarray(run.seed, jnp.uint32), jnp.asarray(seed, jnp.uint32))
+            return self._start(_states(run, parameters), shared)[1]
 
     def _start_member(self, state: Tree, shared: Tree) -> tuple[Tree, Carry]:
         index, varied, parameters = state
@@ -177,22 +185,29 @@ class _Runner:
         cell = self._cell(varied)
         prepared = cell.prepare(parameters, Context(dt=self.dt))
         dynamics = Dynamics(cell, self.method)
-        return state, jax.vmap(lambda k: dynamics.start(prepared, None, self.run.task.n_outputs, key=k))(
+        return state, jax.vmap(lambda k: dynamics.start(prepared, None, self.setup.task.n_outputs, key=k))(
             jax.random.split(key, self.n_trials)
         )
 
     def advance(
-        self, carry: Carry, parameters: Parameters | None, inputs: np.ndarray, first: int, length: int, seed: int
+        self,
+        run: Run,
+        carry: Carry,
+        parameters: Parameters | None,
+        inputs: np.ndarray,
+        first: int,
+        length: int,
+        seed: int,
     ) -> tuple[Carry, np.ndarray, np.ndarray]:
         """One piece."""
         with backend.precision(32):
             shared = (
-                jnp.asarray(self.run.seed, jnp.uint32),
+                jnp.asarray(run.seed, jnp.uint32),
                 jnp.asarray(seed, jnp.uint32),
                 jnp.asarray(first, jnp.int32),
                 jnp.asarray(length, jnp.int32),
             )
-            states = (*self._states(parameters), carry, np.asarray(inputs, np.float32))
+            states = (*_states(run, parameters), carry, np.asarray(inputs, np.float32))
             (*_, carry, _), (rates, outputs) = self._advance(states, shared)
         return carry, np.asarray(rates), np.asarray(outputs)
 
@@ -218,11 +233,38 @@ class _Runner:
         return (index, varied, parameters, carry, inputs), (rates, outputs)
 
 
+@functools.lru_cache(maxsize=8)
+def _runner(*arguments: Any) -> _Runner:
+    return _Runner(*arguments)
+
+
+def _states(run: Run, parameters: Parameters | None) -> tuple[Any, ...]:
+    return (run.member_index.astype(np.int32), run.varied, parameters or run.parameters)
+
+
 def _task_rollout(
     run: Run, n_trials: int, parameters: Parameters | None, noise: float | None, perturb: Perturb | None, seed: int
 ) -> Rollout:
     """Fresh trials of the task, open or closed loop."""
-    program, task = Program(run.setup), run.task
+    make = _task_runner if perturb is None else _make_task_runner
+    backend.require_memory(
+        run.n_members * n_trials * run.task.capacity * (_n_units(run) + run.task.n_outputs) * 8, "this rollout"
+    )
+    with backend.precision(32):
+        shared = (
+            jnp.asarray(run.seed, jnp.uint32),
+            jnp.asarray(seed, jnp.uint32),
+            jax.tree.map(jnp.asarray, run.arrays),
+        )
+        runner = make(shape_of(run.setup), run.n_members, n_trials, noise, perturb)
+        rates, outputs, trials, length = to_numpy(runner((*_states(run, parameters), run.places()), shared)[1])
+    return Rollout(rates, outputs, trials.inputs, trials, length)
+
+
+def _make_task_runner(
+    setup: Setup, n_members: int, n_trials: int, noise: float | None, perturb: Perturb | None
+) -> MemberMap:
+    program, task = Program(setup), setup.task
     method = Method() if perturb is None else _Perturbed(perturb=perturb)
 
     def member(state: Tree, shared: Tree) -> tuple[Tree, Any]:
@@ -246,18 +288,12 @@ def _task_rollout(
         rates, outputs = batch.emitted
         return state, (rates, outputs, batch.trials, jnp.asarray(batch.setting.length, jnp.int32))
 
-    backend.require_memory(
-        run.n_members * n_trials * task.capacity * (_n_units(run) + task.n_outputs) * 8, "this rollout"
-    )
-    with backend.precision(32):
-        states = (run.member_index.astype(np.int32), run.varied, parameters or run.parameters, run.places())
-        shared = (
-            jnp.asarray(run.seed, jnp.uint32),
-            jnp.asarray(seed, jnp.uint32),
-            jax.tree.map(jnp.asarray, run.arrays),
-        )
-        rates, outputs, trials, length = to_numpy(MemberMap(member, run.n_members)(states, shared)[1])
-    return Rollout(rates, outputs, trials.inputs, trials, length)
+    return MemberMap(member, n_members)
+
+
+@functools.lru_cache(maxsize=8)
+def _task_runner(*arguments: Any) -> MemberMap:
+    return _make_task_runner(*arguments)
 
 
 def _by_member(run: Run, inputs: Any) -> np.ndarray:

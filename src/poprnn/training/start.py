@@ -27,7 +27,7 @@ def adapt(start: Run, setup: Setup) -> Parameters:
     """A run's weights in the shapes the new task asks for: grown first axes keep their old rows."""
     old = {**start.parameters.fixed, **start.parameters.trainable}
     n, population = setup.population.members, setup.population
-    program = Program(setup.__class__(population=population, task=setup.task, cell=setup.cell))
+    program = Program(setup.substitute({"training.trainable": None}))
     fresh_map = MemberMap(lambda s, seed: (s, program.start(s[0], s[1], seed).parameters), n)
     fresh = to_numpy(
         fresh_map(

@@ -25,6 +25,8 @@ class None_(Curriculum):
 
     head: NonNegativeInt | None = None
     """Which head; ``None``: the last (the largest N). May differ between members."""
+    shared_readout: bool = False  # type: ignore[misc]
+    """Whether the head is answered by the readout of head 0, as after ``single_head`` (for retraining)."""
 
     def check(self, task: Task) -> None:
         """The head must exist."""
