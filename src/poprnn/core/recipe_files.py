@@ -7,9 +7,16 @@ from poprnn.core import catalogue
 
 
 def read(name: str) -> dict[str, Any]:
-    """A recipe's TOML."""
+    """A recipe's TOML; a scale with ``like = "other_recipe"`` has that one's entries of the same scale beneath its own.
+
+    So populations that several recipes share are written down once.
+    """
     path = catalogue.folder("recipes") / f"{name}.toml"
-    return tomllib.loads(path.read_text(encoding="utf-8"))
+    about = tomllib.loads(path.read_text(encoding="utf-8"))
+    for scale, entries in about["scales"].items():
+        if "like" in entries:
+            about["scales"][scale] = read(entries["like"])["scales"][scale] | entries
+    return about
 
 
 def summaries() -> list[dict[str, Any]]:

@@ -1,14 +1,93 @@
-"""What the recipes of Khajehabdollahi et al. (ICLR 2024) share: questions put at every stage of a curriculum."""
+"""What the recipes of Khajehabdollahi et al. (ICLR 2024) share: their populations, and questions put at every N."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import xarray as xr
+from scipy.stats import linregress, spearmanr
 
+from poprnn.analysis._population import heads_by_stage
+from poprnn.analysis.contract import check_options
+from poprnn.cells.contract import Cell
+from poprnn.cells.leaky_rnn import LeakyRNN
+from poprnn.core import catalogue
 from poprnn.core.blueprint import Fraction, PositiveInt
+from poprnn.recipes.contract import bootstrap
+from poprnn.training.curricula.contract import Curriculum
+from poprnn.training.curricula.multi_head import MultiHead
 from poprnn.training.curricula.none import None_
+from poprnn.training.curricula.single_head import SingleHead
 from poprnn.training.evaluate import evaluate
+from poprnn.training.optimizers.sgd import Sgd
 from poprnn.training.run import Run
+from poprnn.training.settings import Population, Setup, Training
+
+TASKS = ("n_parity", "n_dms")
+CURRICULA = ("single_head", "multi_head")
+SGD = Sgd(learning_rate=0.05, momentum=0.1, nesterov=True, clip_norm=2.0)
+
+
+# --- populations ---------------------------------------------------------------------------------------------------
+
+
+def setup(
+    scale: Mapping[str, Any],
+    task: str,
+    curriculum: Curriculum,
+    *,
+    cell: Cell | None = None,
+    task_options: Mapping[str, Any] | None = None,
+    members: int | None = None,
+    vary: Mapping[str, Any] | None = None,
+    **training: Any,
+) -> Setup:
+    """One population by a scale's entries (members, n_units, n_max, batch, epochs, …); keywords take their place."""
+    n_members = scale["members"] if members is None else members
+    return Setup(
+        population=Population(members=n_members, vary=dict(vary or {})),
+        task=catalogue.find("tasks", task)(**{"n_max": scale["n_max"], **(task_options or {})}),
+        cell=cell or LeakyRNN(n_units=scale["n_units"]),
+        training=Training(
+            **{
+                "batch": scale["batch"],
+                "epochs": scale["epochs"],
+                "steps_per_epoch": scale["steps_per_epoch"],
+                "evaluation_batches": scale["evaluation_batches"],
+                "optimizer": SGD,
+                "curriculum": curriculum,
+            }
+            | training
+        ),
+    )
+
+
+def both_curricula(scale: Mapping[str, Any], tasks: Iterable[str] | None = None, **options: Any) -> dict[str, Setup]:
+    """Single-head and multi-head for each task: ``{"n_parity-single_head": …}``."""
+    return {
+        f"{task}-{curriculum.name()}": setup(scale, task, curriculum, **options)
+        for task in (tasks or scale.get("tasks", TASKS))
+        for curriculum in (SingleHead(), MultiHead())
+    }
+
+
+def from_scratch(scale: Mapping[str, Any], task: str, memories: Iterable[int], epochs: int, **options: Any) -> Setup:
+    """Without curriculum on every N in ``memories``, as one population: member k is trained on the (k mod len)-th."""
+    memories = list(memories)
+    heads = tuple(n - 2 for n in memories)
+    return setup(
+        scale,
+        task,
+        None_(head=heads[0]),
+        members=scale["members"] * len(heads),
+        vary={"training.curriculum.head": heads},
+        task_options={"n_max": max(memories)},
+        epochs=epochs,
+        **options,
+    )
+
+
+# --- questions -----------------------------------------------------------------------------------------------------
 
 
 def largest_n(run: Run, *, threshold: Fraction = 0.98, n_trials: PositiveInt = 12800) -> xr.Dataset:
@@ -39,7 +118,7 @@ def tau_by_n(run: Run) -> xr.Dataset:
     scratch = isinstance(run.setup.training.curriculum, None_)
     for name, snapshot in run.snapshots.items():
         stage = int(name.removeprefix("stage_"))
-        tau = np.maximum(_tau(snapshot.parameters), cell.dt)
+        tau = np.maximum(_tau(snapshot.parameters), min(task.dt) if task.dt else cell.dt)
         for k in np.flatnonzero(snapshot.reached):
             if scratch:
                 head = int(run.setup.population.values(int(run.member_index[k]))["training.curriculum.head"])
@@ -54,3 +133,69 @@ def tau_by_n(run: Run) -> xr.Dataset:
 
 def _tau(parameters: Any) -> np.ndarray:
     return np.asarray({**parameters.fixed, **parameters.trainable}["tau"])
+
+
+def at_stages(
+    run: Run, *, analysis: str, options: dict[str, Any], keep: list[str], every: PositiveInt = 1
+) -> xr.Dataset:
+    """An analysis put to the weights from when each N was solved: its variables ``keep`` over (n, …).
+
+    Members that did not solve an N have NaN there. ``every`` takes only every so many stages (and the last).
+    """
+    function = catalogue.find("analyses", analysis)
+    options = check_options(function, options)
+    names = sorted(name for name in run.snapshots if name.startswith("stage_"))
+    chosen = sorted({*names[::every], *names[-1:]})
+    stages = np.array([int(name.removeprefix("stage_")) for name in chosen], int)
+    rows = []
+    for name in chosen:
+        # everybody is measured, also those who are not there, so that all stages share one compiled program
+        answer = function(run.at(name), **options)[keep]
+        there = xr.DataArray(run.snapshots[name].reached, dims="member")
+        rows.append(answer.reset_coords(drop=True).drop_vars("member", errors="ignore").astype(float).where(there))
+    if not rows:
+        return xr.Dataset({name: (("n", "member"), np.zeros((0, run.n_members))) for name in keep})
+    newest = heads_by_stage(run, stages)[1][0]
+    task: Any = run.task
+    return xr.concat(rows, xr.DataArray(task.n_min + newest, dims="n", name="n")).assign_coords(member=run.member_index)
+
+
+# --- statistics of values over N -----------------------------------------------------------------------------------
+
+
+def rows_of(answer: xr.Dataset, name: str, low: float = 0, high: float = np.inf) -> np.ndarray:
+    """``[moment, (N, member, value)]`` of a variable over (n, member), without blanks, for low <= N <= high."""
+    values = answer[name].transpose("n", "member").values
+    n, who = np.meshgrid(answer["n"].values, answer["member"].values, indexing="ij")
+    there = np.isfinite(values) & (n >= low) & (n <= high)
+    return np.stack([n[there], who[there], values[there]], axis=1).astype(float)
+
+
+def correlation(rows: np.ndarray) -> float:
+    """Spearman's, of N and value; NaN for fewer than three N."""
+    if len(np.unique(rows[:, 0])) < 3 or np.ptp(rows[:, -1]) == 0:
+        return float("nan")
+    return float(spearmanr(rows[:, 0], rows[:, -1]).statistic)
+
+
+def slope_of(rows: np.ndarray) -> float:
+    """Of the line through all moments; 0 where there is but one N."""
+    return float(linregress(rows[:, 0], rows[:, -1]).slope) if np.ptp(rows[:, 0]) > 0 else 0.0
+
+
+def interval_of(rows: np.ndarray, statistic: Any = slope_of) -> list[float]:
+    """95 % interval of a statistic of rows (N, member, …), resampling members with all their moments."""
+    by_member = [rows[rows[:, 1] == m] for m in np.unique(rows[:, 1])]
+    return bootstrap(lambda places: statistic(np.concatenate([by_member[p] for p in places])), len(by_member))
+
+
+def brackets(interval: Iterable[float]) -> str:
+    """For people."""
+    low, high = interval
+    return f"[{low:.3g}, {high:.3g}]"
+
+
+def spread(values: np.ndarray) -> str:
+    """``N = 7`` or ``N = 6 to 8``."""
+    values = np.asarray(values, int)
+    return f"N = {values.min()}" if values.min() == values.max() else f"N = {values.min()} to {values.max()}"

@@ -4,53 +4,30 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from scipy.stats import linregress, spearmanr
 
-from poprnn.cells.leaky_rnn import LeakyRNN
-from poprnn.core import catalogue
-from poprnn.recipes._timescales import largest_n, tau_by_n
-from poprnn.recipes.contract import Claim, bootstrap
-from poprnn.training.curricula.multi_head import MultiHead
-from poprnn.training.curricula.none import None_
-from poprnn.training.curricula.single_head import SingleHead
-from poprnn.training.optimizers.sgd import Sgd
+from poprnn.recipes._timescales import (
+    TASKS,
+    both_curricula,
+    brackets,
+    correlation,
+    from_scratch,
+    interval_of,
+    largest_n,
+    spread,
+    tau_by_n,
+)
+from poprnn.recipes.contract import Claim
 from poprnn.training.run import Run
-from poprnn.training.settings import Population, Setup, Training
-
-TASKS = ("n_parity", "n_dms")
-SGD = Sgd(learning_rate=0.05, momentum=0.1, nesterov=True, clip_norm=2.0)
+from poprnn.training.settings import Setup
 
 
 def experiments(scale: dict[str, Any]) -> dict[str, Setup]:
     """For each task: single-head, multi-head, and from scratch on every N in ``none_n``."""
-    out = {}
-    for name in scale.get("tasks", TASKS):
-        task = catalogue.find("tasks", name)(n_max=scale["n_max"])
-        cell = LeakyRNN(n_units=scale["n_units"])
-
-        def training(curriculum: Any, epochs: int) -> Training:
-            return Training(
-                batch=scale["batch"],
-                epochs=epochs,
-                steps_per_epoch=scale["steps_per_epoch"],
-                evaluation_batches=scale["evaluation_batches"],
-                optimizer=SGD,
-                curriculum=curriculum,
-            )
-
-        members = Population(members=scale["members"])
-        for curriculum in (SingleHead(), MultiHead()):
-            out[f"{name}-{curriculum.name()}"] = Setup(
-                population=members, task=task, cell=cell, training=training(curriculum, scale["epochs"])
-            )
+    out: dict[str, Setup] = {}
+    for task in scale.get("tasks", TASKS):
+        out |= both_curricula(scale, [task])
         if scale["none_n"]:
-            heads = tuple(n - task.n_min for n in scale["none_n"])
-            # one population holds every N: member k is trained on the (k mod len)-th
-            scratch = Population(members=scale["members"] * len(heads), vary={"training.curriculum.head": heads})
-            short = catalogue.find("tasks", name)(n_max=max(scale["none_n"]))
-            out[f"{name}-none"] = Setup(
-                population=scratch, task=short, cell=cell, training=training(None_(head=heads[0]), scale["none_epochs"])
-            )
+            out[f"{task}-none"] = from_scratch(scale, task, scale["none_n"], scale["none_epochs"])
     return out
 
 
@@ -77,18 +54,12 @@ def judge(answers: dict[str, xr.Dataset], about: dict[str, Any]) -> list[Claim]:
 def _judge_t2(answers: dict[str, xr.Dataset], tasks: list[str], rule: dict[str, Any]) -> Claim:
     words, passed, members = [], True, 0
     for task in tasks:
-        single, multi = (
-            answers[f"{task}-{c}/largest_n"]["largest_n"].values for c in ("single_head", "multi_head")
-        )
-        words.append(f"{task}: single-head {_range(single)}, multi-head {_range(multi)}")
+        single, multi = (answers[f"{task}-{c}/largest_n"]["largest_n"].values for c in ("single_head", "multi_head"))
+        words.append(f"{task}: single-head {spread(single)}, multi-head {spread(multi)}")
         passed &= bool(multi.min() > single.max())
         members += len(single) + len(multi)
     note = "" if tasks == list(TASKS) else f"stand-in: {', '.join(tasks)} only"
     return Claim("T2", rule["claim"], rule["paper"], "; ".join(words), None, members, passed, note)
-
-
-def _range(values: np.ndarray) -> str:
-    return f"N = {values.min()}" if values.min() == values.max() else f"N = {values.min()} to {values.max()}"
 
 
 def _rows(answers: dict[str, xr.Dataset], label: str) -> np.ndarray:
@@ -109,7 +80,7 @@ def _judge_t4(answers: dict[str, xr.Dataset], tasks: list[str], rule: dict[str, 
                 notes.append(f"{task}, {curriculum}: fewer than three N were solved")
                 passed = False
                 continue
-            mean, sd = (float(spearmanr(rows[:, 0], rows[:, i]).statistic) for i in (2, 3))
+            mean, sd = (correlation(rows[:, [0, 1, i]]) for i in (2, 3))
             words.append(f"{task} {curriculum}: Spearman {mean:.2f} (mean), {sd:.2f} (SD)")
             passed &= mean >= rule["spearman"] and sd >= rule["spearman"]
             members += len(np.unique(rows[:, 1]))
@@ -118,30 +89,14 @@ def _judge_t4(answers: dict[str, xr.Dataset], tasks: list[str], rule: dict[str, 
             notes.append(f"{task}, multi_head: fewer than three N were solved")
             passed = False
             continue
-        slope, spread = _slope_interval(rows, 2), _slope_interval(rows, 3)
-        words.append(f"{task} multi_head: slope over N of mean {_brackets(slope)}, of SD {_brackets(spread)}")
-        passed &= slope[1] < 0 and spread[0] <= 0 <= spread[1]
+        slope, flat = (interval_of(rows[:, [0, 1, i]]) for i in (2, 3))
+        words.append(f"{task} multi_head: slope over N of mean {brackets(slope)}, of SD {brackets(flat)}")
+        passed &= slope[1] < 0 and flat[0] <= 0 <= flat[1]
         members += len(np.unique(rows[:, 1]))
         interval = interval or slope
     return Claim(
         "T4", rule["claim"], rule["paper"], "; ".join(words), interval, members, bool(passed), "; ".join(notes)
     )
-
-
-def _brackets(interval: list[float]) -> str:
-    return f"[{interval[0]:.4f}, {interval[1]:.4f}]"
-
-
-def _slope_interval(rows: np.ndarray, column: int) -> list[float]:
-    """Interval of the slope over N, resampling members with all their moments."""
-    members = np.unique(rows[:, 1])
-    by_member = [rows[rows[:, 1] == m] for m in members]
-
-    def slope(places: np.ndarray) -> float:
-        chosen = np.concatenate([by_member[p] for p in places])
-        return float(linregress(chosen[:, 0], chosen[:, column]).slope) if np.ptp(chosen[:, 0]) > 0 else 0.0
-
-    return bootstrap(slope, len(members))
 
 
 def draw(runs: dict[str, Run], answers: dict[str, xr.Dataset]) -> dict[str, Any]:

@@ -1,0 +1,108 @@
+"""Figures that recipes are put together from: values over an axis, and values of members by group."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from poprnn.report import style
+from poprnn.report.style import Drawing
+
+Series = Mapping[str, tuple[np.ndarray, np.ndarray]]
+"""Name to x and ``[member, x]``, NaN where a member has no value."""
+
+
+def over(
+    name: str,
+    series: Series,
+    x: str,
+    y: str,
+    caption: str,
+    *,
+    title: str | None = None,
+    log_x: bool = False,
+    whole_x: bool = False,
+    reference: tuple[float, str] | None = None,
+) -> Drawing:
+    """Mean (line) and SD over members (band) against a common axis, one line for each name.
+
+    Args:
+        name: of the file.
+        series: what is drawn.
+        x, y: labels.
+        caption: the sentence below; how to read lines and bands is added.
+        title: of the panel.
+        log_x: logarithmic x.
+        whole_x: ticks at integers only.
+        reference: a value to compare with, and its label (formatted with it).
+
+    >>> drawing = over("tau", {"a": (np.arange(3), np.ones((2, 3)))}, "N", "tau", "Means.")
+    >>> drawing.name, drawing.caption
+    ('tau', 'Means. Line and band: mean and SD over members.')
+    """
+    with style.look():
+        figure, axes = style.panel(x, y, title=title)
+        for place, (label, (at, values)) in enumerate(series.items()):
+            _line(axes, np.asarray(at, float), np.asarray(values, float), place, label)
+        if log_x:
+            axes.set_xscale("log")
+        if whole_x:
+            style.whole_numbers(axes, "x")
+        if reference is not None:
+            style.reference(axes, *reference)
+        style.legend(figure)
+        return style.finish(name, figure, f"{caption} Line and band: mean and SD over members.")
+
+
+def _line(axes: Axes, x: np.ndarray, values: np.ndarray, place: int, label: str) -> None:
+    there = np.isfinite(values)
+    count = np.maximum(there.sum(axis=0), 1)
+    mean = np.where(there.any(axis=0), np.where(there, values, 0).sum(axis=0) / count, np.nan)
+    spread = np.sqrt(np.where(there, (values - mean) ** 2, 0).sum(axis=0) / count)
+    colour = style.colour(place)
+    axes.fill_between(x, mean - spread, mean + spread, color=colour, alpha=0.2, linewidth=0)
+    n = int(there.any(axis=1).sum())
+    axes.plot(x, mean, color=colour, linestyle=style.dash(place), linewidth=2, marker=".", label=f"{label} (n = {n})")
+
+
+def by_group(
+    name: str,
+    groups: Mapping[str, Mapping[str, Any]],
+    y: str,
+    caption: str,
+    *,
+    title: str | None = None,
+    reference: tuple[float, str] | None = None,
+) -> Drawing:
+    """A dot for each value and a bar at their mean: conditions side by side, groups beside one another in each.
+
+    >>> by_group("n", {"single": {"short": [1, 2], "long": [3]}, "multi": {"short": [2]}}, "N", "Largest.").caption
+    'Largest. Dot: one value; bar: their mean.'
+    """
+    kinds = list(dict.fromkeys(kind for row in groups.values() for kind in row))
+    step = 0.8 / len(kinds)
+    with style.look():
+        figure, axes = style.panel("condition", y, title=title)
+        for i, row in enumerate(groups.values()):
+            for j, kind in enumerate(kinds):
+                values = np.asarray(row.get(kind, []), float).reshape(-1)
+                values = values[np.isfinite(values)]
+                at = i + (j - (len(kinds) - 1) / 2) * step
+                beside = at + 0.5 * step * (np.linspace(-0.5, 0.5, len(values)) if len(values) > 1 else 0)
+                dots: dict[str, Any] = {
+                    "color": style.colour(j),
+                    "markersize": 4 if len(values) < 30 else 2,
+                    "alpha": 0.7,
+                }
+                axes.plot(beside * np.ones(len(values)), values, "o", label=kind if i == 0 else None, zorder=3, **dots)
+                if len(values):
+                    ends = [at - 0.35 * step, at + 0.35 * step]
+                    axes.plot(ends, [values.mean()] * 2, color=style.INK, linewidth=1.6, zorder=4)
+        axes.set_xticks(range(len(groups)), [style.wrap(label, 16) for label in groups])
+        axes.set_xlim(-0.5, len(groups) - 0.5)
+        if reference is not None:
+            style.reference(axes, *reference)
+        if len(kinds) > 1 or reference is not None:
+            style.legend(figure)
+        return style.finish(name, figure, f"{caption} Dot: one value; bar: their mean.")
