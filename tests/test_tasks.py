@@ -106,6 +106,53 @@ def test_head_names_and_sizes(make):
         make(n_min=3, n_max=2)
 
 
+@pytest.mark.parametrize("make", MEMORY_TASKS)
+@pytest.mark.parametrize("options", [{}, {"bit_duration": 2, "dt": (0.5, 1.0)}], ids=str)
+def test_bit_values_stand_for_the_bits(make, options):
+    plain, signed = make(n_max=4, **options), make(n_max=4, bit_values=(-1.0, 1.0), **options)
+    odd = make(n_max=4, bit_values=(2.5, -0.75), **options)  # the larger value may stand for the 0
+    for seed in range(3):
+        (setting, bits), (_, signs), (_, odds) = (batch_of(t, range(3), 8, seed) for t in (plain, signed, odd))
+        shown = np.asarray(bits.inputs)
+        assert bits.inputs.dtype == signs.inputs.dtype == jnp.float32
+        assert set(np.unique(shown)) == {0.0, 1.0}
+        np.testing.assert_array_equal(signs.inputs, np.where(shown > 0, 1, -1))
+        np.testing.assert_array_equal(odds.inputs, np.where(shown > 0, -0.75, 2.5))
+        for other in (signs, odds):
+            np.testing.assert_array_equal(other.targets, bits.targets, "the question stays the same")
+        assert int(setting.length) > 0
+
+
+def test_the_default_shows_the_bits_themselves():
+    """Bit for bit: earlier results hold."""
+    task, key = pr.tasks.NParity(n_max=4, bit_duration=3), jax.random.key(7)
+    setting = task.draw(stage_of(task, [0, 1, 2]), key=key)
+    shown = np.asarray(task.sample(setting, (), key=key).inputs)
+    expected = np.repeat(np.asarray(task.bits(key=key)), 3).astype(np.float32)[:, None]
+    assert shown.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("bits", [[0, 1, 1], [[True], [False]], np.array([[0, 1]], np.int8)], ids=str)
+def test_encode_takes_bits_of_any_kind(bits):
+    task = pr.tasks.NDMS(bit_values=(-2.0, 0.5))
+    encoded = task.encode(jnp.asarray(bits))
+    assert encoded.dtype == jnp.float32
+    np.testing.assert_array_equal(encoded, np.where(np.asarray(bits), 0.5, -2.0))
+    np.testing.assert_array_equal(jax.jit(task.encode)(jnp.asarray(bits)), encoded)
+
+
+@pytest.mark.parametrize("values", [(), (1.0,), (0.0, 1.0, 2.0), (1.0, 1.0), (0.0, -0.0)], ids=str)
+def test_bit_values_are_two_different_numbers(values):
+    with pytest.raises(pr.ConfigurationError, match=r"NParity: bit_values = .*two different numbers"):
+        pr.tasks.NParity(bit_values=values)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "1"])
+def test_bit_values_are_finite_numbers(value):
+    with pytest.raises(pr.ConfigurationError, match="NDMS: bit_values"):
+        pr.tasks.NDMS(bit_values=(0.0, value))
+
+
 # --- what is drawn --------------------------------------------------------------------------------------------------
 
 
@@ -204,6 +251,7 @@ OTHER = {
     "n_min": 3,
     "n_max": 6,
     "bit_probability": 0.9,
+    "bit_values": (-1.0, 1.0),
     "bit_duration": 2,
     "dt": (0.5,),
     "extra_bits": 4,

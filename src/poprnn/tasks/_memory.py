@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from pydantic import Field
 
 from poprnn.core.arrays import Array, Bool, Float, Int, PRNGKey, Scalar
-from poprnn.core.blueprint import Fraction, NonNegativeInt, Positive, PositiveInt, Tuple
+from poprnn.core.blueprint import Finite, Fraction, NonNegativeInt, Positive, PositiveInt, Tuple
 from poprnn.core.errors import ConfigurationError
 from poprnn.tasks.contract import Setting, Stage, Task, Trial
 
@@ -25,6 +25,8 @@ class MemoryTask(Task):
     """Largest memory; heads exist for every N from ``n_min`` to ``n_max``."""
     bit_probability: Fraction | Literal["uniform"] = 0.5
     """Probability of a 1; ``"uniform"`` draws one for each trial from U(0, 1)."""
+    bit_values: Tuple[Finite] = (0.0, 1.0)
+    """Inputs that stand for a 0 and for a 1 (the paper: 0 and 1, for its GRU and LSTM -1 and 1)."""
     bit_duration: PositiveInt = 1
     """How long a bit is shown, in the cell's units of time: with ``dt`` = 1 the number k of steps."""
     dt: Tuple[Positive] | None = None
@@ -40,6 +42,11 @@ class MemoryTask(Task):
         if self.n_max < self.n_min:
             raise ConfigurationError(
                 f"{type(self).__name__}: n_max = {self.n_max} must be at least n_min = {self.n_min}"
+            )
+        if len(self.bit_values) != 2 or self.bit_values[0] == self.bit_values[1]:
+            raise ConfigurationError(
+                f"{type(self).__name__}: bit_values = {list(self.bit_values)}: must be two different numbers, "
+                "the inputs for a 0 and for a 1"
             )
 
     @property
@@ -97,6 +104,16 @@ class MemoryTask(Task):
         probability = jax.random.uniform(probability_key) if self.bit_probability == "uniform" else self.bit_probability
         return (jax.random.uniform(bit_key, (n_bits or self.max_bits,)) < probability).astype(jnp.int32)
 
+    def encode(self, bits: Array) -> Float[Array, "..."]:
+        """The inputs that stand for bits, in float32: ``low + bits (high - low)``, (low, high) = ``bit_values``.
+
+        >>> from poprnn.tasks import NDMS
+        >>> NDMS(bit_values=(-1.0, 1.0)).encode(jnp.array([0, 1, 1])).tolist()
+        [-1.0, 1.0, 1.0]
+        """
+        low, high = self.bit_values
+        return low + jnp.asarray(bits, jnp.float32) * (high - low)
+
     def sample(self, setting: Setting, arrays: tuple[()], *, key: PRNGKey) -> Trial:
         """Bits, each shown for ``steps`` steps, and the answer of every head at the last step."""
         bits = self.bits(key=key)
@@ -105,7 +122,7 @@ class MemoryTask(Task):
         else:
             inputs = bits[jnp.arange(self.capacity) // setting.extra["steps"]]
         return Trial(
-            inputs[:, None].astype(jnp.float32),
+            self.encode(inputs[:, None]),
             self.answers(bits, setting.extra["n_bits"]),
             setting.extra["active"].astype(jnp.float32),
         )
