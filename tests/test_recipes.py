@@ -74,3 +74,95 @@ def test_network_timescales_fail_where_planted(claim, answers):
 def test_saturation_is_not_judged_from_small_memories():
     short = {k: a.sel(n=slice(2, 20)) for k, a in network_answers().items()}
     assert "saturation not judged, largest N = 20" in judged("network_timescales", short)["T5"].note
+
+
+# --- curriculum_timescales ------------------------------------------------------------------------------------------
+
+
+def moments(memories, mean, sd, members=4, noise=0.01):
+    """What ``tau_by_n`` gives: rows of N, member, mean and SD of tau."""
+    n, who = (a.reshape(-1).astype(float) for a in np.meshgrid(memories, np.arange(members), indexing="ij"))
+    values = {"n": n, "who": who, "mean": mean(n), "sd": sd(n)}
+    # members lean to either side, so that intervals of flat lines contain 0
+    blur = lambda name: (noise * RNG.normal(size=n.shape) + 0.003 * n * (-1) ** who) * (name in ("mean", "sd"))
+    return xr.Dataset({name: ("moment", a + blur(name)) for name, a in values.items()})
+
+
+GROWS, FALLS, FLAT = (lambda n: 1 + 0.1 * n), (lambda n: 2 - 0.05 * n), (lambda n: 0 * n + 0.3)
+
+
+def curriculum_answers(single=(9, 10), multi=(14, 15), single_tau=(GROWS, GROWS), multi_tau=(FALLS, FLAT)):
+    out = {}
+    for task in ("n_parity", "n_dms"):
+        for curriculum, largest, tau in (("single_head", single, single_tau), ("multi_head", multi, multi_tau)):
+            out[f"{task}-{curriculum}/largest_n"] = xr.Dataset({"largest_n": ("member", np.resize(largest, 4))})
+            out[f"{task}-{curriculum}/tau"] = moments(np.arange(2, max(largest) + 1), *tau)
+        out[f"{task}-none/tau"] = moments(np.arange(2, 9), GROWS, GROWS)
+    return out
+
+
+def test_curriculum_timescales_pass_where_planted():
+    found = judged("curriculum_timescales", curriculum_answers())
+    assert found["T2"].passed and found["T4"].passed
+    assert found["T4"].interval[1] < 0
+
+
+@pytest.mark.parametrize(
+    ("claim", "answers"),
+    [
+        ("T2", curriculum_answers(single=(9, 14))),
+        ("T2", curriculum_answers(single=(14, 15), multi=(9, 10))),
+        ("T4", curriculum_answers(single_tau=(FALLS, GROWS))),
+        ("T4", curriculum_answers(single_tau=(GROWS, FALLS))),
+        ("T4", curriculum_answers(multi_tau=(GROWS, FLAT))),
+        ("T4", curriculum_answers(multi_tau=(FALLS, GROWS))),
+        ("T4", curriculum_answers() | {"n_dms-none/tau": moments(np.arange(2, 9), FALLS, GROWS)}),
+        ("T4", curriculum_answers() | {"n_dms-none/tau": moments([2, 3], GROWS, GROWS)}),
+    ],
+    ids=["tie", "swapped", "falls", "SD falls", "multi grows", "multi SD grows", "none falls", "too few"],
+)
+def test_curriculum_timescales_fail_where_planted(claim, answers):
+    assert judged("curriculum_timescales", answers)[claim].passed is False
+
+
+# --- integration_step -----------------------------------------------------------------------------------------------
+
+
+def step_answers(below=0.95, above=0.55, alone=0.6, multi_tau=(FALLS, FLAT), single_tau=(GROWS, GROWS)):
+    out = {"steps": xr.Dataset({"trained": ("steps", [7, 8, 9, 10])}).assign_attrs(alone=10)}
+    steps = np.array([2, 3, 5, 6, 7, 8, 9, 10, 12, 15])
+    for task in ("n_parity", "n_dms"):
+        for curriculum, tau in (("single_head", single_tau), ("multi_head", multi_tau)):
+            for kind in ("several", "alone"):
+                level = np.where(steps > 10, below, np.where(steps < 7, above, 0.99)).astype(float)
+                if kind == "alone":
+                    level = np.where((steps > 10) | (steps < 7), alone, level)
+                accuracy = level + 0.002 * RNG.normal(size=(4, len(steps)))
+                label = f"{task}-{curriculum}-{kind}"
+                out[f"{label}/tau"] = moments(np.arange(2, 9), *tau)
+                out[f"{label}/accuracy"] = xr.Dataset(
+                    {"accuracy": (("member", "steps"), accuracy)}, {"member": np.arange(4), "steps": steps}, {"n": 8}
+                )
+    return out
+
+
+def test_integration_step_passes_where_planted():
+    claim = judged("integration_step", step_answers())["T12"]
+    assert claim.passed and not claim.note
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        step_answers(below=0.55, above=0.95),
+        step_answers(below=0.8),
+        step_answers(above=0.93),
+        step_answers(alone=0.9),
+        step_answers(single_tau=(FLAT, GROWS)),
+        step_answers(multi_tau=(FALLS, GROWS)),
+        {k: a for k, a in step_answers().items() if not k.endswith("accuracy")},
+    ],
+    ids=["swapped", "lost below", "kept above", "better alone", "flat", "SD grows", "nobody"],
+)
+def test_integration_step_fails_where_planted(answers):
+    assert judged("integration_step", answers)["T12"].passed is False

@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 from scipy.stats import linregress, spearmanr
 
-from poprnn.analysis._population import heads_by_stage
+from poprnn.analysis._population import heads_by_stage, smallest_dt
 from poprnn.analysis.contract import check_options
 from poprnn.cells.contract import Cell
 from poprnn.cells.leaky_rnn import LeakyRNN
@@ -111,20 +111,23 @@ def largest_n(run: Run, *, threshold: Fraction = 0.98, n_trials: PositiveInt = 1
 
 
 def tau_by_n(run: Run) -> xr.Dataset:
-    """``n``, ``who`` (the member), ``mean`` and ``sd`` of tau over units (moment): whenever a member solved an N."""
+    """``n``, ``who`` (the member), ``mean`` and ``sd`` of tau over units (moment): whenever a member solved an N.
+
+    For tasks without memories N, n counts heads.
+    """
     rows = []
     task: Any = run.task
     cell: Any = run.cell
     scratch = isinstance(run.setup.training.curriculum, None_)
     for name, snapshot in run.snapshots.items():
         stage = int(name.removeprefix("stage_"))
-        tau = np.maximum(_tau(snapshot.parameters), min(task.dt) if task.dt else cell.dt)
+        tau = np.maximum(_tau(snapshot.parameters), smallest_dt(run) or cell.dt)
         for k in np.flatnonzero(snapshot.reached):
             if scratch:
                 head = int(run.setup.population.values(int(run.member_index[k]))["training.curriculum.head"])
             else:
                 head = int(run.setup.training.curriculum.heads(run.task, stage)[1])
-            rows.append((task.n_min + head, run.member_index[k], tau[k].mean(), tau[k].std()))
+            rows.append((getattr(task, "n_min", 1) + head, run.member_index[k], tau[k].mean(), tau[k].std()))
     columns = np.array(rows, float).reshape(-1, 4).T
     return xr.Dataset(
         {name: ("moment", column) for name, column in zip(("n", "who", "mean", "sd"), columns, strict=True)}
@@ -158,6 +161,21 @@ def at_stages(
     newest = heads_by_stage(run, stages)[1][0]
     task: Any = run.task
     return xr.concat(rows, xr.DataArray(task.n_min + newest, dims="n", name="n")).assign_coords(member=run.member_index)
+
+
+def tau_rows(answer: xr.Dataset, name: str) -> np.ndarray:
+    """``[moment, (N, member, value)]`` of what :func:`tau_by_n` gave."""
+    return np.stack([answer[column].values for column in ("n", "who", name)], axis=1).astype(float)
+
+
+def largest_common(rows: Iterable[np.ndarray], members: int = 2) -> int | None:
+    """The largest N that at least so many members of every population have solved; ``None`` if there is none."""
+    common: set[float] | None = None
+    for mine in rows:
+        n, counts = np.unique(mine[:, 0], return_counts=True)
+        there = set(n[counts >= members])
+        common = there if common is None else common & there
+    return int(max(common)) if common else None
 
 
 # --- statistics of values over N -----------------------------------------------------------------------------------
@@ -199,3 +217,29 @@ def spread(values: np.ndarray) -> str:
     """``N = 7`` or ``N = 6 to 8``."""
     values = np.asarray(values, int)
     return f"N = {values.min()}" if values.min() == values.max() else f"N = {values.min()} to {values.max()}"
+
+
+# --- after training without a curriculum ----------------------------------------------------------------------------
+
+
+def after_scratch(run: Run, *, n_trials: PositiveInt = 12800) -> xr.Dataset:
+    """What became of a population of :func:`from_scratch`, as attributes also how long it was trained.
+
+    ``n``: the one N of every member; ``accuracy``: at the end, on fresh trials; ``epochs``: until the threshold was
+    exceeded in training, NaN where it was not (member).
+    """
+    task: Any = run.task
+    head, training = run.varied["training.curriculum.head"], run.setup.training
+    passed = run.history["passed"]
+    return xr.Dataset(
+        {
+            "n": ("member", task.n_min + head),
+            "accuracy": (
+                "member",
+                evaluate(run, n_trials=n_trials)["accuracy"][np.arange(run.n_members), 0, head].astype(float),
+            ),
+            "epochs": ("member", np.where(passed.any(axis=0), passed.argmax(axis=0) + 1.0, np.nan)),
+        },
+        {"member": run.member_index},
+        {"epochs": training.epochs, "steps_per_epoch": training.steps_per_epoch, "batch": training.batch},
+    )

@@ -134,18 +134,21 @@ def _taus(lines: Mapping[str, tuple[np.ndarray, np.ndarray, str]], statistic: st
             f"compare_tau_{statistic}",
             figure,
             f"{words[0].upper()}{words[1:]} over units of their "
-            "time constants when a memory was solved. Line and band: mean and SD over members, for "
-            "memories that most members have solved; dotted: mean over the fewer who solved others.",
+            "time constants when a stage was passed. Line and band: mean and SD over members, for "
+            "stages that most members have passed; dotted: mean over the fewer who passed others.",
         )
 
 
-def compare_curricula(runs: Runs, moments: Mapping[str, np.ndarray]) -> list[Drawing]:
+def compare_curricula(
+    runs: Runs, moments: Mapping[str, np.ndarray], moment: str = "memory N solved"
+) -> list[Drawing]:
     """The paper's figures 3b and 4b: progress, largest memory, and time constants at given moments.
 
     Args:
         runs: curriculum to run, for progress and the largest memory.
         moments: curriculum to rows ``(N, member, mean tau, SD tau)``, one for each time a member solved an N. Curricula
             without rows are left out.
+        moment: what N counts.
 
     Raises:
         ConfigurationError: rows of another shape.
@@ -156,16 +159,24 @@ def compare_curricula(runs: Runs, moments: Mapping[str, np.ndarray]) -> list[Dra
     >>> [drawing.name for drawing in compare_curricula({"all heads": run}, {"all heads": rows})]
     ['compare_progress', 'compare_largest', 'compare_tau_mean', 'compare_tau_std']
     """
+    return [progress(runs), largest(runs), *compare_taus(moments, moment)]
+
+
+def compare_taus(moments: Mapping[str, np.ndarray], moment: str = "memory N solved") -> list[Drawing]:
+    """Mean and SD of tau over units at the moments an N was solved, as for :func:`compare_curricula`.
+
+    >>> [drawing.name for drawing in compare_taus({"all heads": np.array([[2, 0, 1.5, 0.3], [3, 0, 1.6, 0.3]])})]
+    ['compare_tau_mean', 'compare_tau_std']
+    """
     for name, rows in moments.items():
         if np.ndim(rows) != 2 or np.shape(rows)[1] != 4:
             raise ConfigurationError(f"moments of '{name}': must be rows of (N, member, mean tau, SD tau)")
-    out = [progress(runs), largest(runs)]
     moments = {name: np.asarray(rows, float) for name, rows in moments.items() if len(rows)}
-    if moments:
-        for column, statistic in ((2, "mean"), (3, "std")):
-            lines = {name: (*_matrix(rows, column), "memory N solved") for name, rows in moments.items()}
-            out.append(_taus(lines, statistic))
-    return out
+    return [
+        _taus({name: (*_matrix(rows, column), moment) for name, rows in moments.items()}, statistic)
+        for column, statistic in ((2, "mean"), (3, "std"))
+        if moments
+    ]
 
 
 def _matrix(rows: np.ndarray, column: int) -> tuple[np.ndarray, np.ndarray]:

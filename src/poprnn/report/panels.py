@@ -24,6 +24,8 @@ def over(
     log_x: bool = False,
     whole_x: bool = False,
     reference: tuple[float, str] | None = None,
+    marks: Mapping[float, str] | None = None,
+    lines: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
 ) -> Drawing:
     """Mean (line) and SD over members (band) against a common axis, one line for each name.
 
@@ -36,6 +38,8 @@ def over(
         log_x: logarithmic x.
         whole_x: ticks at integers only.
         reference: a value to compare with, and its label (formatted with it).
+        marks: stars or words above some x.
+        lines: thin lines besides, by their names (fits, say).
 
     >>> drawing = over("tau", {"a": (np.arange(3), np.ones((2, 3)))}, "N", "tau", "Means.")
     >>> drawing.name, drawing.caption
@@ -51,6 +55,11 @@ def over(
             style.whole_numbers(axes, "x")
         if reference is not None:
             style.reference(axes, *reference)
+        for place, (label, (at, values)) in enumerate((lines or {}).items()):
+            axes.plot(at, values, color=style.INK, linestyle=style.dash(place + 1), linewidth=0.9, label=label)
+        for above, mark in (marks or {}).items():
+            top = axes.get_xaxis_transform()
+            axes.text(above, 1.01, mark, transform=top, ha="center", va="bottom", fontsize=7, color=style.QUIET)
         style.legend(figure)
         return style.finish(name, figure, f"{caption} Line and band: mean and SD over members.")
 
@@ -106,3 +115,26 @@ def by_group(
         if len(kinds) > 1 or reference is not None:
             style.legend(figure)
         return style.finish(name, figure, f"{caption} Dot: one value; bar: their mean.")
+
+
+def scatter(
+    name: str,
+    series: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    x: str,
+    y: str,
+    caption: str,
+    *,
+    title: str | None = None,
+) -> Drawing:
+    """One value against another, a kind of mark for each name.
+
+    >>> scatter("weights", {"a": (np.arange(3), np.arange(3))}, "tau", "weight", "Weights.").caption
+    'Weights.'
+    """
+    with style.look():
+        figure, axes = style.panel(x, y, title=title)
+        for place, (label, (at, values)) in enumerate(series.items()):
+            marker = "os^D"[place % 4]
+            axes.plot(at, values, marker, color=style.colour(place), markersize=4, alpha=0.7, label=label)
+        style.legend(figure)
+        return style.finish(name, figure, caption)

@@ -1,0 +1,98 @@
+"""T20: sums of ever slower waves, one more at every stage."""
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from scipy import stats
+
+from poprnn.cells.leaky_rnn import LeakyRNN
+from poprnn.core.blueprint import PositiveInt
+from poprnn.recipes._timescales import CURRICULA, brackets, correlation, interval_of, setup, tau_by_n, tau_rows
+from poprnn.recipes.contract import Claim
+from poprnn.training.curricula.multi_head import MultiHead
+from poprnn.training.curricula.single_head import SingleHead
+from poprnn.training.evaluate import evaluate
+from poprnn.training.optimizers.adam import Adam
+from poprnn.training.run import Run
+from poprnn.training.settings import Setup
+
+CELLS = ("inside", "outside")
+
+
+def experiments(scale: dict[str, Any]) -> dict[str, Setup]:
+    """Both curricula, for the paper's cell and for leaky integrators with time constants of 1 to 10 steps at first."""
+    cells = {
+        "inside": LeakyRNN(n_units=scale["n_units"]),
+        "outside": LeakyRNN(
+            n_units=scale["n_units"], self_interaction="outside", recurrent_gain=1.7, tau_start=(1.0, 10.0)
+        ),
+    }
+    # the error of a whole wave is large at every new stage: unclipped steps ended in plateaus
+    optimizer = Adam(learning_rate=3e-3, clip_norm=1.0)
+    return {
+        f"{name}-{curriculum.name()}": setup(scale, "temporal_pattern", curriculum, cell=cell, optimizer=optimizer)
+        for name, cell in cells.items()
+        for curriculum in (SingleHead(), MultiHead())
+    }
+
+
+def waves_learned(run: Run, *, n_trials: PositiveInt = 256) -> xr.Dataset:
+    """``waves`` (member): heads of the last stage whose snapshot exceeds the threshold again on fresh trials."""
+    task, curriculum = run.task, run.setup.training.curriculum
+    best = np.zeros(run.n_members, int)
+    for name, snapshot in run.snapshots.items():
+        active, newest = (np.asarray(a) for a in curriculum.heads(task, int(name.removeprefix("stage_"))))
+        scores = evaluate(run.at(name), heads=active[None, :], n_trials=n_trials)[task.score][:, 0]
+        mean = np.nanmean(np.where(active, scores, np.nan), axis=1)
+        good = (mean > curriculum.threshold) & (scores[:, int(newest)] > curriculum.threshold)
+        best = np.where(snapshot.reached & good, np.maximum(best, int(newest) + 1), best)
+    return xr.Dataset({"waves": ("member", best)}, {"member": run.member_index})
+
+
+def answers(runs: dict[str, Run], scale: dict[str, Any], ask: Any) -> dict[str, xr.Dataset]:
+    """Waves learned, and time constants at the moments one was."""
+    out = {}
+    for label, run in runs.items():
+        out[f"{label}/waves"] = ask(label, waves_learned, run, n_trials=scale["rescore_trials"])
+        out[f"{label}/tau"] = ask(label, tau_by_n, run)
+    return out
+
+
+def judge(answers: dict[str, xr.Dataset], about: dict[str, Any]) -> list[Claim]:
+    """What happened."""
+    rule = about["claims"][0]
+    words, members = [], 0
+    for cell in CELLS:
+        waves = {c: answers[f"{cell}-{c}/waves"]["waves"].values for c in CURRICULA}
+        members += sum(len(w) for w in waves.values())
+        for curriculum, found in waves.items():
+            text = f"{cell} {curriculum}: {found.min()} to {found.max()} waves (mean {found.mean():.2f})"
+            for name in ("mean", "sd"):
+                rows = tau_rows(answers[f"{cell}-{curriculum}/tau"], name)
+                if len(np.unique(rows[:, 0])) >= 3:
+                    text += f", Spearman of waves and {name} tau {correlation(rows):.2f}"
+                    text += f" {brackets(interval_of(rows, correlation))}"
+            words.append(text)
+        test = stats.mannwhitneyu(waves["multi_head"], waves["single_head"])
+        words.append(f"{cell}: multi-head against single-head p = {test.pvalue:.2g}")
+    note = "nothing is claimed: reported"
+    return [Claim("T20", rule["claim"], rule["paper"], "; ".join(words), None, members, None, note)]
+
+
+def draw(runs: dict[str, Run], answers: dict[str, xr.Dataset]) -> dict[str, Any]:
+    """Waves learned against epochs, by the end, and time constants against waves."""
+    from poprnn.report.compare import compare_curricula
+
+    figures = {}
+    for cell in CELLS:
+        mine = {c.replace("_", "-"): f"{cell}-{c}" for c in CURRICULA}
+        figures[f"self_interaction_{cell}"] = compare_curricula(
+            {c: runs[label] for c, label in mine.items()},
+            {
+                c: np.stack([answers[f"{label}/tau"][k].values for k in ("n", "who", "mean", "sd")], axis=1)
+                for c, label in mine.items()
+            },
+            moment="waves learned",
+        )
+    return figures
