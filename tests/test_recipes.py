@@ -35,12 +35,12 @@ def over_n(memories, members=4, noise=0.02, **variables):
 # --- network_timescales ---------------------------------------------------------------------------------------------
 
 
-def network_answers(multi=lambda n: 4 * np.log(n), single=lambda n: 0.5 * n, agreement=0.97):
-    common = {"aic_bic_agreement": lambda n: 0 * n + agreement, "median_r_squared": lambda n: 0 * n + 0.999}
+def network_answers(multi=lambda n: 4 * np.log(n), single=lambda n: 0.5 * n, agreement=0.97, quality=0.999):
+    common = {"aic_bic_agreement": lambda n: 0 * n + agreement, "r_squared": lambda n: 0 * n + quality}
 
     def one(memories, f):
         found = over_n(memories, mean=f, std=f, population_tau=f, **common)
-        return found.assign(median_r_squared=found["median_r_squared"].clip(max=1))
+        return found.assign(r_squared=found["r_squared"].clip(max=1))
 
     return {
         f"{task}-{c}": one(np.arange(2, 12 if c == "single_head" else 46), single if c == "single_head" else multi)
@@ -62,10 +62,11 @@ def test_network_timescales_pass_where_planted():
         ("T5", network_answers(single=lambda n: 0 * n + 3)),
         ("T5", network_answers(multi=lambda n: 10 - 0.1 * n)),
         ("T5", network_answers(agreement=0.9)),
+        ("T5", network_answers(quality=0.9)),
         ("T6", network_answers(multi=lambda n: 30 * np.log(n))),
         ("T6", network_answers(single=lambda n: 5 - 0.2 * n)),
     ],
-    ids=["no saturation", "flat", "falling", "criteria disagree", "not comparable", "tau_pop falls"],
+    ids=["no saturation", "flat", "falling", "criteria disagree", "bad fits", "not comparable", "tau_pop falls"],
 )
 def test_network_timescales_fail_where_planted(claim, answers):
     assert judged("network_timescales", answers)[claim].passed is False

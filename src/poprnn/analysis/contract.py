@@ -95,7 +95,7 @@ def load_result(path: str | Path) -> Result:
         raise StorageError(f"{path} is not a result: {error} is missing") from None
 
 
-def measure(analysis: str | Callable[..., Any], run: Run, *, members: Which = "solved", **options: Any) -> Result:
+def measure(analysis: str | Callable[..., Any], run: Run, /, *, members: Which = "solved", **options: Any) -> Result:
     """Put a question to a population.
 
     Args:

@@ -115,7 +115,7 @@ class Questions:
     def __init__(self, folder: Path, say: Callable[[str], None] = lambda text: None) -> None:
         self.folder, self.say = folder, say
 
-    def __call__(self, label: str, analysis: str | Callable[..., Any], run: Run, **options: Any) -> "xr.Dataset":
+    def __call__(self, label: str, analysis: str | Callable[..., Any], run: Run, /, **options: Any) -> "xr.Dataset":
         """Of all members that have not diverged; an analysis is a catalogue name or a function like one.
 
         Args:

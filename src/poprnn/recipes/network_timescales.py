@@ -20,7 +20,7 @@ from poprnn.recipes.contract import Claim
 from poprnn.training.run import Run
 from poprnn.training.settings import Setup
 
-KEEP = ["mean", "std", "population_tau", "aic_bic_agreement", "median_r_squared"]
+KEEP = ["mean", "std", "population_tau", "aic_bic_agreement", "r_squared"]
 
 
 def experiments(scale: dict[str, Any]) -> dict[str, Setup]:
@@ -68,13 +68,11 @@ def _judge_t5(answers: dict[str, xr.Dataset], rule: dict[str, Any]) -> Claim:
             ratio, interval = _saturation(rows), interval_of(rows, _saturation)
             words.append(f"{label}: slope in the last third over the first {ratio:.2f} {brackets(interval)}")
             passed &= ratio < rule["saturation"]
-    agreement, quality = (
-        np.concatenate([rows_of(a, name)[:, 2] for a in answers.values()]) if answers else np.zeros(0)
-        for name in ("aic_bic_agreement", "median_r_squared")
-    )
+    agreement = np.concatenate([rows_of(a, "aic_bic_agreement")[:, 2] for a in answers.values()])
+    quality = np.concatenate([a["r_squared"].values.reshape(-1) for a in answers.values()])
     if len(agreement):
-        words.append(f"AIC and BIC agree for {agreement.mean():.1%} of units, median R² {np.median(quality):.4f}")
-        passed &= bool(agreement.mean() >= rule["agreement"] and np.median(quality) >= rule["r_squared"])
+        words.append(f"AIC and BIC agree for {agreement.mean():.1%} of units, median R² {np.nanmedian(quality):.4f}")
+        passed &= bool(agreement.mean() >= rule["agreement"] and np.nanmedian(quality) >= rule["r_squared"])
     members = sum(len(np.unique(rows_of(a, "mean")[:, 1])) for a in answers.values())
     return Claim(
         "T5", rule["claim"], rule["paper"], "; ".join(words), interval, members, bool(passed), "; ".join(notes)

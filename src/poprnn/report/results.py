@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from poprnn.analysis.contract import Result
-from poprnn.report import generic, marks, style
+from poprnn.report import generic, marks, probes, style
 from poprnn.report.style import Drawing
 
 TAU = "τ (cell's time units)"
@@ -233,11 +233,23 @@ OWN: dict[str, Callable[[Result], list[Drawing]]] = {
     "timescales_single": timescales_single,
     "dimensionality": dimensionality,
     "connectivity": connectivity,
+    "autocorrelation_timescales": probes.autocorrelation_timescales,
+    "ablation": probes.ablation,
+    "weight_perturbation": probes.perturbation,
+    "timescale_perturbation": probes.perturbation,
+    "inhibition_scaling": probes.inhibition_scaling,
+    "retraining": probes.retraining,
 }
 REQUIRED = {
     "accuracy_by_n": {"accuracy"},
     "timescales_single": {"tau"},
     "dimensionality": {"n_components", "cumulative", "participation_ratio"},
     "connectivity": {"mean", "positive", "negative"},
+    "autocorrelation_timescales": {"tau", "autocorrelation", "population_autocorrelation"},
+    "ablation": {"relative_accuracy"},
+    "weight_perturbation": {"relative_accuracy"},
+    "timescale_perturbation": {"relative_accuracy"},
+    "inhibition_scaling": {"largest"},
+    "retraining": {"accuracy"},
 }
 """What a result of that name must hold to be drawn in its own way."""

@@ -1,0 +1,93 @@
+"""What the recipes that take networks apart share: who has solved which N, and verdicts of several clauses."""
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from poprnn.analysis._population import heads_by_stage
+from poprnn.analysis._statistics import group_tests
+from poprnn.recipes._timescales import TASKS
+from poprnn.recipes.contract import Claim
+from poprnn.training.run import Run
+
+
+def solved(run: Run) -> dict[int, np.ndarray]:
+    """Each N that somebody has solved, with who has: the members of its stage snapshot."""
+    names = sorted(name for name in run.snapshots if name.startswith("stage_"))
+    if not names:
+        return {}
+    task: Any = run.task
+    newest = heads_by_stage(run, np.array([int(name.removeprefix("stage_")) for name in names]))[1][0]
+    reached = (np.asarray(run.snapshots[name].reached) for name in names)
+    return {int(task.n_min + head): who for head, who in zip(newest, reached, strict=True) if who.any()}
+
+
+def tasks_in(answers: Iterable[str]) -> list[str]:
+    """The tasks that answers named ``TASK-CURRICULUM/…`` are about, in their usual order."""
+    there = {name.split("-")[0] for name in answers}
+    return [task for task in TASKS if task in there]
+
+
+def there_are(answer: xr.Dataset | None, name: str = "base_accuracy") -> int:
+    """Number of members with a value; 0 where nothing was asked because nobody got there."""
+    return 0 if answer is None else int(np.isfinite(answer[name]).sum())
+
+
+def compared(groups: Mapping[str, Any], samples: Sequence[str] = ("member",)) -> xr.Dataset:
+    """Two groups' t-test. Networks that nothing harms all score 1 exactly, which is no reason to warn."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Precision loss occurred", RuntimeWarning)
+        return group_tests(groups, samples=samples).isel(pair=0)
+
+
+def hyphened(curriculum: str) -> str:
+    """``single_head`` for people."""
+    return curriculum.replace("_", "-")
+
+
+class Verdict:
+    """A claim clause by clause: all must hold, and all must have been judged; none judged at all is no verdict."""
+
+    def __init__(self, rule: dict[str, Any]) -> None:
+        self.rule, self.members = rule, 0
+        self.interval: list[float] | None = None
+        self._clauses: list[bool] = []
+        self._words: list[str] = []
+        self._notes: list[str] = []
+        self._unjudged = False
+
+    def clause(self, holds: bool, words: str) -> None:
+        """One that was judged."""
+        self._clauses.append(bool(holds))
+        self._words.append(words)
+
+    def say(self, words: str) -> None:
+        """Something measured that decides nothing."""
+        self._words.append(words)
+
+    def unjudged(self, why: str) -> None:
+        """One that could not be judged."""
+        self._unjudged = True
+        self._notes.append(f"not judged: {why}")
+
+    def note(self, words: str) -> None:
+        """A remark."""
+        if words not in self._notes:
+            self._notes.append(words)
+
+    def claim(self) -> Claim:
+        """The verdict."""
+        passed = None if not self._clauses else all(self._clauses) and not self._unjudged
+        return Claim(
+            self.rule["id"],
+            self.rule["claim"],
+            self.rule["paper"],
+            "; ".join(self._words),
+            self.interval,
+            self.members,
+            passed,
+            "; ".join(self._notes),
+        )
