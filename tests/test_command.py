@@ -406,3 +406,26 @@ class Faulty(VanillaRNN):
     assert done.returncode == 1
     assert 'raise ValueError("the user\'s own mistake")' in done.stderr
     assert "faulty.py" in done.stderr
+
+
+# --- claims ---------------------------------------------------------------------------------------------------------
+
+
+def test_claims_of_several_folders_make_one_table(tmp_path):
+    for place, (identifier, passed) in enumerate((("T10", True), ("T2", False), ("T3", None))):
+        folder = tmp_path / f"recipe{place}"
+        folder.mkdir()
+        claim = {"id": identifier, "claim": "a | b", "paper": 1, "measured": "2", "interval": [0, 1], "n": 4}
+        (folder / "claims.json").write_text(json.dumps([claim | {"passed": passed, "note": "stand-in"}]))
+        about = {"recipe": f"r{place}", "scale": "smoke", "training_seconds": {"x": 120}, "answer_seconds": {"y": 60}}
+        (folder / "recipe.json").write_text(json.dumps(about))
+    folders = sorted(tmp_path.iterdir())
+    code, out, _ = call("claims", *folders)
+    rows = out.splitlines()[2:]
+    assert code == 0 and [row.split(":")[0] for row in rows] == ["| T2", "| T3", "| T10"]
+    assert "**failed**" in rows[0] and "not judged" in rows[1] and "passed" in rows[2]
+    assert "a \\| b" in rows[0] and "2 + 1" in rows[0] and "`r1`, smoke" in rows[0]
+    code, out, _ = call("claims", *folders, "--json")
+    assert json.loads(out)[0]["training_minutes"] == 2
+    code, _, err = call("claims", tmp_path)
+    assert code == 2 and "no such file" in err

@@ -174,6 +174,29 @@ def reproduce(
 
 
 @app.command()
+def claims(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of recipes (poprnn reproduce).")],
+    json_: Json = False,
+) -> None:
+    """Verdicts of several recipes in one Markdown table, ready for a results page."""
+    from poprnn.recipes import contract
+
+    rows = contract.verdicts(folders)
+    if json_:
+        _print_json(rows)
+        return
+    print("| claim | paper | measured | interval | members | verdict | note | recipe | minutes |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for row in sorted(rows, key=lambda r: (r["id"].rstrip("0123456789"), int("0" + r["id"].lstrip("ABCDLT")))):
+        verdict = {True: "passed", False: "**failed**", None: "not judged"}[row["passed"]]
+        interval = "" if row["interval"] is None else "[{:.3g}, {:.3g}]".format(*row["interval"])
+        minutes = f"{row['training_minutes']:.0f} + {row['measuring_minutes']:.0f}"
+        cells = [f"{row['id']}: {row['claim']}", row["paper"], row["measured"], interval, row["n"], verdict]
+        cells += [row["note"], f"`{row['recipe']}`, {row['scale']}", minutes]
+        print("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
+
+
+@app.command()
 def measure(
     folder: Folder,
     analysis: Annotated[list[str], typer.Argument(help="Analyses (poprnn list analyses).")],

@@ -13,15 +13,16 @@ A second call goes on where the first one stopped: trained populations are found
 
 import dataclasses
 import subprocess
+import time
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from poprnn.analysis.contract import check_options, load_result, measure
-from poprnn.core import catalogue, recipe_files, storage
+from poprnn.core import backend, catalogue, recipe_files, storage
 from poprnn.core.errors import ConfigurationError, StorageError, nearest
 from poprnn.recipes._populations import Populations
 from poprnn.training.flops import step_flops
@@ -54,6 +55,23 @@ def name_of(module: Any) -> str:
     return module.__name__.rsplit(".", 1)[-1]
 
 
+def verdicts(folders: Iterable[str | Path]) -> list[dict[str, Any]]:
+    """The claims of some recipe folders in one list, each with its recipe, scale and minutes of training and measuring.
+
+    Minutes count shared populations in every recipe that uses them. Raises ``StorageError`` for a folder without.
+    """
+    rows = []
+    for folder in map(Path, folders):
+        about = storage.load_json(folder / "recipe.json")
+        minutes = {
+            kind: sum(s for s in about[f"{kind}_seconds"].values() if s) / 60 for kind in ("training", "answer")
+        }
+        what = {"recipe": about["recipe"], "scale": about["scale"], "folder": str(folder)}
+        what |= {"training_minutes": minutes["training"], "measuring_minutes": minutes["answer"]}
+        rows += [{**claim, **what} for claim in storage.load_json(folder / "claims.json")]
+    return rows
+
+
 def scale_of(name: str, scale: str) -> dict[str, Any]:
     """One scale's entries."""
     scales = recipe_files.read(name)["scales"]
@@ -75,8 +93,8 @@ def reproduce(
 
     Trained networks are kept in the folder ``populations`` (default: of that name, beside ``out``), where every recipe
     that needs the same ones finds them. Returns the claims and the path of the report; both are also in the folder
-    (``claims.json``, ``report.html``), with the answers (``answers/``) and where each population is
-    (``populations.json``).
+    (``claims.json``, ``report.html``), with the answers (``answers/``), where each population is
+    (``populations.json``), and what it took (``recipe.json``: seconds of training and of each answer, and the machine).
     """
     from poprnn.report.page import recipe_report
 
@@ -89,10 +107,14 @@ def reproduce(
     for label, setup in setups.items():
         say(label)
         runs[label] = store.train_or_find(setup, watch)
-    found = module.answers(runs, chosen, Questions(out / "answers", say))
+    ask = Questions(out / "answers", say)
+    found = module.answers(runs, chosen, ask)
     say("judging")
     claims = [dataclasses.asdict(c) | {"commit": _commit(name)} for c in module.judge(found, about)]
     storage.save_json(out / "claims.json", claims)
+    training = {label: run.manifest.get("seconds") for label, run in runs.items()}
+    about_run = {"recipe": name, "scale": scale, "training_seconds": training, "answer_seconds": ask.seconds()}
+    storage.save_json(out / "recipe.json", about_run | {"machine": backend.describe()})
     page = recipe_report(about, scale, runs, claims, module.draw(runs, found), out / "report.html", name=name)
     return {"recipe": name, "scale": scale, "claims": claims, "report": str(page)}
 
@@ -130,9 +152,17 @@ class Questions:
         if path.exists() and storage.to_json((kept := load_result(path)).options) == wanted:
             return kept.data
         self.say(f"{function.__name__.replace('_', ' ')}: {label}")
+        began = time.perf_counter()
         answer = measure(function, run, members="all", **options)
         answer.save(path.parent)
+        took = self.seconds() | {f"{label}/{function.__name__}": time.perf_counter() - began}
+        storage.save_json(self.folder / "seconds.json", took)
         return answer.data
+
+    def seconds(self) -> dict[str, float]:
+        """How long each answer took when it was given."""
+        path = self.folder / "seconds.json"
+        return storage.load_json(path) if path.exists() else {}
 
 
 def estimate(module: Any, scale: str) -> dict[str, Any]:
