@@ -74,9 +74,9 @@ def test_skeletons_examples_run(tmp_path):
 
 
 def test_readme_snippets_run(tmp_path, monkeypatch):
-    """Every python block of the README and docs/own_parts.md, one after another in one namespace."""
+    """Every python block of the README and docs/own_parts.md and docs/questions.md, one after another in one namespace."""
     monkeypatch.chdir(tmp_path)
-    for page in ("README.md", "docs/own_parts.md"):
+    for page in ("README.md", "docs/own_parts.md", "docs/questions.md"):
         namespace: dict = {"__name__": "snippet"}
         for block in re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.S):
             assert len(block.splitlines()) <= 16, f"{page}: a snippet is longer than it should be"
