@@ -16,6 +16,7 @@ from poprnn.training.rollout import Rollout
 from poprnn.training.run import Snapshot
 
 BY_N = importlib.import_module("poprnn.analysis.accuracy_by_n")
+POPULATION = importlib.import_module("poprnn.analysis._population")
 DIMENSIONALITY = importlib.import_module("poprnn.analysis.dimensionality")
 MEMORIES = np.arange(2, 6)
 RANDOM = np.random.default_rng(0)
@@ -330,14 +331,14 @@ def delay_line(rank, n_units=12):
 @pytest.fixture
 def pieces(monkeypatch):
     """The pieces of the one rollout of a test; asked a second time, the analysis is given the same."""
-    real, kept = DIMENSIONALITY.rollout_iter, []
+    real, kept = POPULATION.rollout_iter, []
 
     def once(*args, **options):
         if not kept:
             kept.extend(real(*args, **options))
         yield from kept
 
-    monkeypatch.setattr(DIMENSIONALITY, "rollout_iter", once)
+    monkeypatch.setattr(POPULATION, "rollout_iter", once)
     return kept
 
 
@@ -410,7 +411,7 @@ def asked(monkeypatch):
         calls.append((inputs, options))
         yield Rollout(RANDOM.normal(size=(run.n_members, *inputs.shape[:2], run.cell.n_units)), inputs, inputs)
 
-    monkeypatch.setattr(DIMENSIONALITY, "rollout_iter", noise)
+    monkeypatch.setattr(POPULATION, "rollout_iter", noise)
     return calls
 
 

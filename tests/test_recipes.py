@@ -43,7 +43,7 @@ def network_answers(multi=lambda n: 4 * np.log(n), single=lambda n: 0.5 * n, agr
         return found.assign(r_squared=found["r_squared"].clip(max=1))
 
     return {
-        f"{task}-{c}": one(np.arange(2, 12 if c == "single_head" else 46), single if c == "single_head" else multi)
+        f"{task}-{c}/aic": one(np.arange(2, 12 if c == "single_head" else 46), single if c == "single_head" else multi)
         for task in ("n_parity", "n_dms")
         for c in ("single_head", "multi_head")
     }

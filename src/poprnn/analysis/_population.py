@@ -1,7 +1,7 @@
-"""What several analyses need of a population: its weights as the dynamics see them, and its stages."""
+"""What several analyses need of a population: weights as the dynamics see them, stages, activity under bits."""
 
-from collections.abc import Callable
-from typing import Annotated, Any
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +11,18 @@ from pydantic import Field
 from poprnn.cells.contract import Cell, Context, Parameters
 from poprnn.core import backend
 from poprnn.core.arrays import Bool, Float, Int
+from poprnn.core.blueprint import Fraction
+from poprnn.core.errors import ConfigurationError
+from poprnn.core.keys import member_key
 from poprnn.tasks._memory import MemoryTask
+from poprnn.training.rollout import rollout_iter
 from poprnn.training.run import Run
+from poprnn.training.settings import Setup
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+BitProbability = Fraction | Literal["uniform"]
+Piece = tuple[Float[np.ndarray, "member trial time unit"], Bool[np.ndarray, "member time"]]
+"""Activity, and which steps of it count."""
 
 
 def prepared(
@@ -36,9 +44,53 @@ def prepared(
         return {name: np.asarray(values) for name, values in found.items()}
 
 
-def smallest_dt(run: Run) -> float | None:
+def smallest_dt(run: Run | Setup) -> float | None:
     """The smallest integration step that a memory task draws; ``None`` where the cell's own is used."""
     return min(run.task.dt) if isinstance(run.task, MemoryTask) and run.task.dt else None
+
+
+def driven(
+    run: Run,
+    n_trials: int,
+    n_steps: int,
+    burn_in: int,
+    bit_probability: float | str,
+    *,
+    seed: int,
+    piece_bytes: int,
+) -> Iterator[Piece]:
+    """Activity under random bits, the same for all members, in pieces and without the burn-in.
+
+    Bits last as long as in the task, at the smallest dt it draws. Pieces aim at ``piece_bytes``.
+    """
+    task = run.task.substitute({"bit_probability": bit_probability})
+    dt = smallest_dt(run)
+    steps = task.steps_per_bit() if dt is None else task.steps_per_bit(dt)  # type: ignore[attr-defined]
+    n_bits = -(-(burn_in + n_steps) // steps)
+    with backend.precision(32):
+        key = jax.random.fold_in(member_key(run.seed, 0, "analysis"), seed)
+        bits = jax.vmap(lambda k: task.encode(task.bits(key=k, n_bits=n_bits)))(  # type: ignore[attr-defined]
+            jax.random.split(key, n_trials)
+        )
+        inputs = np.repeat(np.asarray(bits, np.float32), steps, axis=1)[:, : burn_in + n_steps, None]
+    # only a guess at the size of a step: three copies of states and outputs at most, n_units by its usual name
+    step_bytes = 12 * run.n_members * n_trials * (getattr(run.cell, "n_units", 1000) + task.n_outputs)
+    first = 0
+    for piece in rollout_iter(run, inputs, dt=dt, seed=seed, chunk=max(piece_bytes // step_bytes, 1)):
+        states = piece.states[:, :, max(burn_in - first, 0) :]
+        first += piece.states.shape[2]
+        if states.shape[2]:
+            yield states, np.ones((run.n_members, states.shape[2]), bool)
+
+
+def refuse_bits(analysis: str, run: Run, **options: Any) -> None:
+    """``ConfigurationError`` if an option that concerns bits was given for a task without them."""
+    for name, value in options.items():
+        if value is not None:
+            raise ConfigurationError(
+                f"{analysis}: {name} = {value!r}: task '{run.task.name()}' is not "
+                "driven by bits but run on trials of its own"
+            )
 
 
 def heads_by_stage(

@@ -1,21 +1,19 @@
 """In how many dimensions the activity of a network lives."""
 
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-import jax
 import numpy as np
 import xarray as xr
 from pydantic import Field
 
-from poprnn.analysis._population import Seed, smallest_dt
+from poprnn.analysis._population import BitProbability, Piece, Seed, driven, refuse_bits
 from poprnn.core import backend
-from poprnn.core.arrays import Bool, Float
-from poprnn.core.blueprint import Fraction, NonNegativeInt, PositiveInt
+from poprnn.core.arrays import Float
+from poprnn.core.blueprint import NonNegativeInt, PositiveInt
 from poprnn.core.errors import ConfigurationError, NotApplicableError
-from poprnn.core.keys import member_key
 from poprnn.tasks._memory import MemoryTask
-from poprnn.training.rollout import rollout, rollout_iter
+from poprnn.training.rollout import rollout
 from poprnn.training.run import Run
 
 PIECE_BYTES = 2**28
@@ -26,8 +24,6 @@ TOLERANCE = 1e-12
 """Share of the variance below which a component is rounding: states are float32, whose squared error is 1e-14."""
 
 Share = Annotated[float, Field(gt=0, le=1)]
-BitProbability = Fraction | Literal["uniform"]
-Piece = tuple[Float[np.ndarray, "member trial time unit"], Bool[np.ndarray, "member time"]]
 
 
 def dimensionality(
@@ -106,40 +102,12 @@ def _pieces(
     """Activity in pieces: driven by bits for memory tasks, on trials of its own for any other."""
     if isinstance(run.task, MemoryTask):
         steps, left_out = 500 if n_steps is None else n_steps, 100 if burn_in is None else burn_in
-        return _driven(
-            run, n_trials, steps, left_out, "uniform" if bit_probability is None else bit_probability, seed=seed
+        probability = "uniform" if bit_probability is None else bit_probability
+        return driven(
+            run, n_trials, steps, left_out, probability, seed=seed, piece_bytes=PIECE_BYTES
         )
-    for name, value in (("n_steps", n_steps), ("bit_probability", bit_probability)):
-        if value is not None:
-            raise ConfigurationError(
-                f"dimensionality: {name} = {value!r}: task '{run.task.name()}' is not "
-                "driven by bits but run on trials of its own"
-            )
+    refuse_bits("dimensionality", run, n_steps=n_steps, bit_probability=bit_probability)
     return _trials(run, n_trials, burn_in or 0, seed)
-
-
-def _driven(
-    run: Run, n_trials: int, n_steps: int, burn_in: int, bit_probability: float | str, *, seed: int
-) -> Iterator[Piece]:
-    """Activity under random bits, in pieces, without the burn-in."""
-    task = run.task.substitute({"bit_probability": bit_probability})
-    dt = smallest_dt(run)
-    steps = task.steps_per_bit() if dt is None else task.steps_per_bit(dt)  # type: ignore[attr-defined]
-    n_bits = -(-(burn_in + n_steps) // steps)
-    with backend.precision(32):
-        key = jax.random.fold_in(member_key(run.seed, 0, "analysis"), seed)
-        bits = jax.vmap(lambda k: task.bits(key=k, n_bits=n_bits))(  # type: ignore[attr-defined]
-            jax.random.split(key, n_trials)
-        )
-        inputs = np.repeat(np.asarray(bits, np.float32), steps, axis=1)[:, : burn_in + n_steps, None]
-    # only a guess at the size of a step: three copies of states and outputs at most, n_units by its usual name
-    step_bytes = 12 * run.n_members * n_trials * (getattr(run.cell, "n_units", 1000) + task.n_outputs)
-    first = 0
-    for piece in rollout_iter(run, inputs, dt=dt, seed=seed, chunk=max(PIECE_BYTES // step_bytes, 1)):
-        states = piece.states[:, :, max(burn_in - first, 0) :]
-        first += piece.states.shape[2]
-        if states.shape[2]:
-            yield states, np.ones((run.n_members, states.shape[2]), bool)
 
 
 def _trials(run: Run, n_trials: int, burn_in: int, seed: int) -> Iterator[Piece]:
