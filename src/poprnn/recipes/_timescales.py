@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from scipy.stats import linregress, spearmanr
+from scipy.stats import spearmanr
 
 from poprnn.analysis._population import heads_by_stage, smallest_dt
 from poprnn.analysis.contract import check_options
@@ -71,7 +71,15 @@ def both_curricula(scale: Mapping[str, Any], tasks: Iterable[str] | None = None,
     }
 
 
-def from_scratch(scale: Mapping[str, Any], task: str, memories: Iterable[int], epochs: int, **options: Any) -> Setup:
+def from_scratch(
+    scale: Mapping[str, Any],
+    task: str,
+    memories: Iterable[int],
+    epochs: int,
+    *,
+    task_options: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Setup:
     """Without curriculum on every N in ``memories``, as one population: member k is trained on the (k mod len)-th."""
     memories = list(memories)
     heads = tuple(n - 2 for n in memories)
@@ -81,7 +89,7 @@ def from_scratch(scale: Mapping[str, Any], task: str, memories: Iterable[int], e
         None_(head=heads[0]),
         members=scale["members"] * len(heads),
         vary={"training.curriculum.head": heads},
-        task_options={"n_max": max(memories)},
+        task_options={**(task_options or {}), "n_max": max(memories)},
         epochs=epochs,
         **options,
     )
@@ -198,7 +206,8 @@ def correlation(rows: np.ndarray) -> float:
 
 def slope_of(rows: np.ndarray) -> float:
     """Of the line through all moments; 0 where there is but one N."""
-    return float(linregress(rows[:, 0], rows[:, -1]).slope) if np.ptp(rows[:, 0]) > 0 else 0.0
+    n = rows[:, 0] - rows[:, 0].mean()  # plain sums: intervals ask thousands of times
+    return float(n @ rows[:, -1] / (n @ n)) if n.any() else 0.0
 
 
 def interval_of(rows: np.ndarray, statistic: Any = slope_of) -> list[float]:
@@ -222,24 +231,28 @@ def spread(values: np.ndarray) -> str:
 # --- after training without a curriculum ----------------------------------------------------------------------------
 
 
-def after_scratch(run: Run, *, n_trials: PositiveInt = 12800) -> xr.Dataset:
-    """What became of a population of :func:`from_scratch`, as attributes also how long it was trained.
+def ask_after_scratch(ask: Any, label: str, run: Run, scale: Mapping[str, Any]) -> xr.Dataset:
+    """What became of a population of :func:`from_scratch`, blank for members that diverged.
 
     ``n``: the one N of every member; ``accuracy``: at the end, on fresh trials; ``epochs``: until the threshold was
-    exceeded in training, NaN where it was not (member).
+    exceeded in training, NaN where it was not (member). Attributes: ``epochs``, ``steps_per_epoch`` and ``batch``.
     """
     task: Any = run.task
-    head, training = run.varied["training.curriculum.head"], run.setup.training
-    passed = run.history["passed"]
-    return xr.Dataset(
-        {
-            "n": ("member", task.n_min + head),
-            "accuracy": (
-                "member",
-                evaluate(run, n_trials=n_trials)["accuracy"][np.arange(run.n_members), 0, head].astype(float),
-            ),
-            "epochs": ("member", np.where(passed.any(axis=0), passed.argmax(axis=0) + 1.0, np.nan)),
-        },
-        {"member": run.member_index},
-        {"epochs": training.epochs, "steps_per_epoch": training.steps_per_epoch, "batch": training.batch},
+    training = run.setup.training
+    if all(word == "diverged" for word in run.outcome):
+        blank = ("member", np.full(run.n_members, np.nan))
+        found = xr.Dataset({"accuracy": blank, "epochs": blank}, {"member": run.member_index})
+    else:
+        found = ask(label, after_scratch, run, n_trials=scale["rescore_trials"]).reindex(member=run.member_index)
+    return found.assign(n=("member", task.n_min + run.varied["training.curriculum.head"])).assign_attrs(
+        epochs=training.epochs, steps_per_epoch=training.steps_per_epoch, batch=training.batch
     )
+
+
+def after_scratch(run: Run, *, n_trials: PositiveInt = 12800) -> xr.Dataset:
+    """``accuracy`` at the end and ``epochs`` needed of every member (member), see :func:`ask_after_scratch`."""
+    head, rows = run.varied["training.curriculum.head"], np.arange(run.n_members)
+    accuracy = evaluate(run, n_trials=n_trials)["accuracy"][rows, 0, head].astype(float)
+    passed = run.history["passed"]
+    epochs = np.where(passed.any(axis=0), passed.argmax(axis=0) + 1.0, np.nan)
+    return xr.Dataset({"accuracy": ("member", accuracy), "epochs": ("member", epochs)}, {"member": run.member_index})

@@ -170,3 +170,26 @@ def by_member(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     values = np.full((len(members), len(n)), np.nan)
     values[who, at] = rows[:, 2]
     return n, values
+
+
+def draw_fixed(answers: Mapping[str, xr.Dataset], task: str, name: str = "fixed_tau", title: str | None = None) -> Any:
+    """Figure 4a for the populations of one task: largest N with tau fixed and trained, ``None`` without any."""
+    from poprnn.report.panels import by_group
+
+    groups = {}
+    for curriculum in CURRICULA:
+        found = largest_by_condition(answers, f"{task}-{curriculum}")
+        if found:  # in the paper's order, trained last
+            groups[curriculum.replace("_", "-")] = {k: found[k] for k in sorted(found, key=lambda k: k == "trained")}
+    if not groups:
+        return None
+    possible = max(a.attrs.get("largest_possible", 0) for k, a in answers.items() if k.startswith(task))
+    return by_group(
+        name,
+        groups,
+        "largest memory N solved (bits)",
+        "Largest N by the end of training, on fresh trials, with the time constants of all units fixed at one value "
+        "(in steps) and with trained ones; 0: none.",
+        title=title,
+        reference=(possible, "largest N possible ({:g})") if possible else None,
+    )

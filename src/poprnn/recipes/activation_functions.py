@@ -24,6 +24,7 @@ from poprnn.recipes._variants import (
     all_diverged,
     ask_largest_n,
     by_member,
+    draw_fixed,
     judge_fixed,
     trained_and_fixed,
     verdict,
@@ -76,7 +77,7 @@ def answers(runs: dict[str, Run], scale: dict[str, Any], ask: Any) -> dict[str, 
 def judge(answers: dict[str, xr.Dataset], about: dict[str, Any]) -> list[Claim]:
     """Verdict on T14: that of T2 to T5 for each variant and task."""
     rule = {c["id"]: c for c in about["claims"]}["T14"]
-    largest = {k.removesuffix("/largest_n"): a for k, a in answers.items() if k.endswith("/largest_n")}
+    largest = _largest(answers)
     words: list[str] = []
     notes = ["T4 without its part on networks without curriculum", "T5 without saturation, AIC and BIC"]
     if not any(label.endswith("fixed") for label in largest):
@@ -99,6 +100,11 @@ def judge(answers: dict[str, xr.Dataset], about: dict[str, Any]) -> list[Claim]:
     return [
         Claim("T14", rule["claim"], rule["paper"], "; ".join(words), None, members, verdict(every), "; ".join(notes))
     ]
+
+
+def _largest(answers: Mapping[str, xr.Dataset]) -> dict[str, xr.Dataset]:
+    """The answers about the largest N, by population."""
+    return {k.removesuffix("/largest_n"): a for k, a in answers.items() if k.endswith("/largest_n")}
 
 
 def _judge_one(
@@ -144,7 +150,7 @@ def _t4(answers: Mapping[str, xr.Dataset], label: str, least: float) -> tuple[Cl
         slope, flat = interval_of(mean), interval_of(sd)
         clauses.append(bool(slope[1] < 0 and flat[0] <= 0 <= flat[1]))
         words.append(f"multi-head {brackets(slope)}, {brackets(flat)}")
-    return clauses, "; ".join(words)
+    return clauses, ", ".join(words)
 
 
 def _t5(answers: Mapping[str, xr.Dataset], label: str, least: float) -> tuple[Clauses, str]:
@@ -162,7 +168,7 @@ def _t5(answers: Mapping[str, xr.Dataset], label: str, least: float) -> tuple[Cl
         found = [correlation(r) for r in rows]
         clauses.append(all(r >= least for r in found))
         words.append("{} {:.2f}, {:.2f}".format(name, *found))
-    return clauses, "; ".join(words)
+    return clauses, ", ".join(words)
 
 
 def _tau(answers: Mapping[str, xr.Dataset], label: str, name: str) -> np.ndarray:
@@ -174,7 +180,7 @@ def _too_few(rows: np.ndarray) -> bool:
 
 
 def draw(runs: dict[str, Run], answers: dict[str, xr.Dataset]) -> dict[str, Any]:
-    """Figures S7 and S8: tau_net (top) and tau (bottom) against N by variant; S11: largest N."""
+    """Figures S7 and S8: tau_net (top) and tau (bottom) against N by variant; S11: largest N, and with tau fixed."""
     from poprnn.report.panels import by_group, over
 
     figures: dict[str, Any] = {}
@@ -218,6 +224,12 @@ def draw(runs: dict[str, Run], answers: dict[str, xr.Dataset]) -> dict[str, Any]
                     "Largest N by the end of training, on fresh trials, with trained time constants; 0: none.",
                 )
             )
+        largest = _largest(answers)
+        drawn += [
+            draw_fixed(largest, f"{variant}-{task}", f"fixed_tau_{variant}", _title(variant))
+            for variant in VARIANTS
+            if any(f"{variant}-{task}-{c}-fixed" in largest for c in CURRICULA)
+        ]
         if drawn:
             figures[task] = drawn
     return figures

@@ -4,15 +4,8 @@ from typing import Any
 
 import xarray as xr
 
-from poprnn.recipes._timescales import CURRICULA, TASKS
-from poprnn.recipes._variants import (
-    about_training,
-    ask_largest_n,
-    judge_fixed,
-    largest_by_condition,
-    trained_and_fixed,
-    verdict,
-)
+from poprnn.recipes._timescales import TASKS
+from poprnn.recipes._variants import about_training, ask_largest_n, draw_fixed, judge_fixed, trained_and_fixed, verdict
 from poprnn.recipes.contract import Claim
 from poprnn.training.run import Run
 from poprnn.training.settings import Setup
@@ -55,27 +48,4 @@ def judge(answers: dict[str, xr.Dataset], about: dict[str, Any]) -> list[Claim]:
 
 def draw(runs: dict[str, Run], answers: dict[str, xr.Dataset]) -> dict[str, Any]:
     """Figures 4a and S10: largest N with tau fixed and trained, single-head beside multi-head."""
-    from poprnn.report.panels import by_group
-
-    figures: dict[str, Any] = {}
-    for task in TASKS:
-        groups = {}
-        for curriculum in CURRICULA:
-            found = largest_by_condition(answers, f"{task}-{curriculum}")
-            if found:  # in the paper's order, trained last
-                groups[curriculum.replace("_", "-")] = {
-                    k: found[k] for k in sorted(found, key=lambda k: k == "trained")
-                }
-        if groups:
-            possible = max(a.attrs.get("largest_possible", 0) for k, a in answers.items() if k.startswith(task))
-            figures[task] = [
-                by_group(
-                    "fixed_tau",
-                    groups,
-                    "largest memory N solved (bits)",
-                    "Largest N by the end of training, on fresh trials, with the time constants of all units fixed at "
-                    "one value (in steps) and with trained ones; 0: none.",
-                    reference=(possible, "largest N possible ({:g})") if possible else None,
-                )
-            ]
-    return figures
+    return {task: [drawing] for task in TASKS if (drawing := draw_fixed(answers, task)) is not None}
