@@ -46,8 +46,8 @@ def answers(runs: dict[str, Run], scale: dict[str, Any], ask: Any) -> dict[str, 
 
 def judge(answers: dict[str, xr.Dataset], about: dict[str, Any]) -> list[Claim]:
     """Verdicts on T9 and T10."""
-    rules = {c["id"]: c for c in about["claims"]}
-    return [_judge_t9(answers, rules["T9"]), _judge_t10(answers, rules["T10"])]
+    judges = {"T9": _judge_t9, "T10": _judge_t10}
+    return [judges[rule["id"]](answers, rule) for rule in about["claims"]]
 
 
 def _judge_t9(answers: dict[str, xr.Dataset], rule: dict[str, Any]) -> Claim:

@@ -138,3 +138,49 @@ def scatter(
             axes.plot(at, values, marker, color=style.colour(place), markersize=4, alpha=0.7, label=label)
         style.legend(figure)
         return style.finish(name, figure, caption)
+
+
+def matrix(
+    name: str,
+    values: np.ndarray,
+    columns: np.ndarray,
+    rows: np.ndarray,
+    x: str,
+    y: str,
+    value: str,
+    caption: str,
+    *,
+    title: str | None = None,
+    limits: tuple[float, float] | None = None,
+) -> Drawing:
+    """A colour for each pair of numbers, ``values[row, column]``, the first row at the bottom; NaN stay blank.
+
+    Args:
+        name: of the file.
+        values: what is drawn.
+        columns, rows: the numbers that belong to them.
+        x, y, value: labels of columns, rows and colours.
+        caption: the sentence below.
+        title: of the panel.
+        limits: of the colours, so that several drawings can be compared.
+
+    >>> matrix("m", np.eye(2), np.arange(2), np.arange(2), "to", "from", "accuracy", "Accuracy.").name
+    'm'
+    """
+    low, high = limits or (None, None)
+    with style.look():
+        figure, axes = style.panel(x, y, title=title, height=3.6)
+        picture = axes.imshow(
+            np.asarray(values, float),
+            aspect="auto",
+            interpolation="nearest",
+            origin="lower",
+            cmap="viridis",
+            vmin=low,
+            vmax=high,
+        )
+        axes.grid(visible=False)
+        axes.set_xticks(range(len(columns)), [f"{n:g}" for n in columns])
+        axes.set_yticks(range(len(rows)), [f"{n:g}" for n in rows])
+        figure.colorbar(picture, ax=axes, label=style.wrap(value, 34))
+        return style.finish(name, figure, caption)
