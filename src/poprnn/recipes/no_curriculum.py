@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from poprnn.recipes._timescales import TASKS, after_scratch, brackets, from_scratch
+from poprnn.recipes._timescales import TASKS, ask_after_scratch, brackets, from_scratch
 from poprnn.recipes.contract import Claim, bootstrap
 from poprnn.training.run import Run
 from poprnn.training.settings import Setup
@@ -21,13 +21,7 @@ def experiments(scale: dict[str, Any]) -> dict[str, Setup]:
 
 def answers(runs: dict[str, Run], scale: dict[str, Any], ask: Any) -> dict[str, xr.Dataset]:
     """Accuracy on fresh trials at the end and epochs needed; both blank for members that diverged."""
-    out = {}
-    for task, run in runs.items():
-        found = ask(task, after_scratch, run, n_trials=scale["rescore_trials"])
-        memory: Any = run.task
-        n = memory.n_min + run.varied["training.curriculum.head"]
-        out[task] = found.reindex(member=run.member_index).assign(n=("member", n))
-    return out
+    return {task: ask_after_scratch(ask, task, run, scale) for task, run in runs.items()}
 
 
 def judge(answers: dict[str, xr.Dataset], about: dict[str, Any]) -> list[Claim]:
