@@ -15,19 +15,13 @@ from poprnn.analysis.contract import load_result
 from poprnn.training.rollout import Rollout
 from poprnn.training.run import Snapshot
 
+pytestmark = pytest.mark.usefixtures("compile_quickly")
+
 BY_N = importlib.import_module("poprnn.analysis.accuracy_by_n")
 POPULATION = importlib.import_module("poprnn.analysis._population")
 DIMENSIONALITY = importlib.import_module("poprnn.analysis.dimensionality")
 MEMORIES = np.arange(2, 6)
 RANDOM = np.random.default_rng(0)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compile_quickly():
-    """Nearly all the time of these tests is compiling; programs this small need no optimisation."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture

@@ -15,6 +15,8 @@ from poprnn.analysis._exponentials import curves, fit_exponentials
 from poprnn.analysis._lagged import Autocovariance
 from poprnn.training.rollout import Rollout
 
+pytestmark = pytest.mark.usefixtures("compile_quickly")
+
 AUTOCORRELATION = importlib.import_module("poprnn.analysis.autocorrelation_timescales")
 RANDOM = np.random.default_rng(0)
 LAGS = np.arange(31)

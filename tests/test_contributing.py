@@ -74,7 +74,7 @@ def test_skeletons_examples_run(tmp_path):
 
 
 def test_readme_snippets_run(tmp_path, monkeypatch):
-    """Every python block of the README and docs/own_parts.md and docs/questions.md, one after another in one namespace."""
+    """Every python block of the README and the two pages with code, one after another in one namespace each."""
     monkeypatch.chdir(tmp_path)
     for page in ("README.md", "docs/own_parts.md", "docs/questions.md"):
         namespace: dict = {"__name__": "snippet"}

@@ -181,33 +181,11 @@ def _too_few(rows: np.ndarray) -> bool:
 
 def draw(runs: dict[str, Run], answers: dict[str, xr.Dataset]) -> dict[str, Any]:
     """Figures S7 and S8: tau_net (top) and tau (bottom) against N by variant; S11: largest N, and with tau fixed."""
-    from poprnn.report.panels import by_group, over
+    from poprnn.report.panels import by_group
 
     figures: dict[str, Any] = {}
     for task in TASKS:
-        drawn: list[Any] = []
-        for quantity, variables in (("tau_net", ("mean", "std")), ("tau", ("mean", "sd"))):
-            for curriculum, variable in ((c, v) for c in CURRICULA for v in variables):
-                series = {}
-                for variant in VARIANTS:
-                    answer = answers.get(f"{variant}-{task}-{curriculum}/{quantity}")
-                    if answer is not None:
-                        rows = tau_rows(answer, variable) if quantity == "tau" else rows_of(answer, variable)
-                        series[_title(variant)] = by_member(rows)
-                if series:
-                    word = "mean" if variable == "mean" else "SD"
-                    name = curriculum.replace("_", "-")
-                    drawn.append(
-                        over(
-                            f"{quantity}_{word}_{curriculum}".lower(),
-                            series,
-                            "memory N solved (bits)",
-                            f"{word} of {quantity} over units (steps)",
-                            f"{word[0].upper()}{word[1:]} of {quantity} over units when a memory was solved, {name}.",
-                            title=name,
-                            whole_x=True,
-                        )
-                    )
+        drawn = _draw_timescales(answers, task)
         groups = {
             _title(variant): {
                 c.replace("_", "-"): answers[f"{variant}-{task}-{c}/largest_n"]["largest_n"].values for c in CURRICULA
@@ -233,6 +211,35 @@ def draw(runs: dict[str, Run], answers: dict[str, xr.Dataset]) -> dict[str, Any]
         if drawn:
             figures[task] = drawn
     return figures
+
+
+def _draw_timescales(answers: dict[str, xr.Dataset], task: str) -> list[Any]:
+    from poprnn.report.panels import over
+
+    drawn: list[Any] = []
+    for quantity, variables in (("tau_net", ("mean", "std")), ("tau", ("mean", "sd"))):
+        for curriculum, variable in ((c, v) for c in CURRICULA for v in variables):
+            series = {}
+            for variant in VARIANTS:
+                answer = answers.get(f"{variant}-{task}-{curriculum}/{quantity}")
+                if answer is not None:
+                    rows = tau_rows(answer, variable) if quantity == "tau" else rows_of(answer, variable)
+                    series[_title(variant)] = by_member(rows)
+            if series:
+                word = "mean" if variable == "mean" else "SD"
+                name = curriculum.replace("_", "-")
+                drawn.append(
+                    over(
+                        f"{quantity}_{word}_{curriculum}".lower(),
+                        series,
+                        "memory N solved (bits)",
+                        f"{word} of {quantity} over units (steps)",
+                        f"{word[0].upper()}{word[1:]} of {quantity} over units when a memory was solved, {name}.",
+                        title=name,
+                        whole_x=True,
+                    )
+                )
+    return drawn
 
 
 def _title(variant: str) -> str:

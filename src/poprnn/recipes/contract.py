@@ -63,9 +63,7 @@ def verdicts(folders: Iterable[str | Path]) -> list[dict[str, Any]]:
     rows = []
     for folder in map(Path, folders):
         about = storage.load_json(folder / "recipe.json")
-        minutes = {
-            kind: sum(s for s in about[f"{kind}_seconds"].values() if s) / 60 for kind in ("training", "answer")
-        }
+        minutes = {kind: sum(s for s in about[f"{kind}_seconds"].values() if s) / 60 for kind in ("training", "answer")}
         what = {"recipe": about["recipe"], "scale": about["scale"], "folder": str(folder)}
         what |= {"training_minutes": minutes["training"], "measuring_minutes": minutes["answer"]}
         rows += [{**claim, **what} for claim in storage.load_json(folder / "claims.json")]
