@@ -331,6 +331,7 @@ def test_options_may_differ_between_members(kind, option):
 TASK = pr.tasks.NParity(n_max=3)
 
 
+@pytest.mark.slow
 @kinds
 def test_a_population_trains_compiled_and_step_by_step(kind):
     options = {"task": TASK, "cell": CELLS[kind](n_units=6, noise=0.1), "members": 2, **TINY}

@@ -214,6 +214,7 @@ def test_snapshots_are_asked_at_their_memory(tiny_run):
         _probe.at_memory(dataclasses.replace(run, snapshots={"stage_000": run.snapshots["stage_000"]}), 4, "test")
 
 
+@pytest.mark.slow
 def test_members_that_did_not_get_there_are_blank():
     run = pr.fit(
         pr.tasks.NParity(n_max=4), pr.cells.LeakyRNN(n_units=8), members=2, epochs=2, steps_per_epoch=2,
@@ -260,6 +261,7 @@ def test_readout_alone_needs_no_gradient_through_time():
     np.testing.assert_array_equal(short.parameters.fixed["W"], long.parameters.fixed["W"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("curriculum", ["multi_head", "single_head"])
 def test_retraining_starts_from_the_weights_and_reaches_what_is_easy(curriculum):
     run = pr.fit(

@@ -80,12 +80,12 @@ def test_saturation_is_not_judged_from_small_memories():
 # --- curriculum_timescales ------------------------------------------------------------------------------------------
 
 
-def moments(memories, mean, sd, members=4, noise=0.01):
+def moments(memories, mean, sd, members=4, noise=0.001):
     """What ``tau_by_n`` gives: rows of N, member, mean and SD of tau."""
     n, who = (a.reshape(-1).astype(float) for a in np.meshgrid(memories, np.arange(members), indexing="ij"))
     values = {"n": n, "who": who, "mean": mean(n), "sd": sd(n)}
     # members lean to either side, so that intervals of flat lines contain 0
-    blur = lambda name: (noise * RNG.normal(size=n.shape) + 0.003 * n * (-1) ** who) * (name in ("mean", "sd"))
+    blur = lambda name: (noise * RNG.normal(size=n.shape) + 0.005 * n * (-1) ** who) * (name in ("mean", "sd"))
     return xr.Dataset({name: ("moment", a + blur(name)) for name, a in values.items()})
 
 

@@ -194,6 +194,7 @@ def test_nobody_got_anywhere():
     )
 
 
+@pytest.mark.slow
 def test_ablation_and_perturbation_from_populations_to_figures(tiny, tmp_path):
     found, claims, figures = carried_out("ablation_and_perturbation", tiny, tmp_path)
     assert found[f"{SINGLE}/n/ablation"].sizes == {"member": 2, "ablated": 4}
@@ -332,6 +333,7 @@ def test_nothing_is_said_of_networks_that_solved_nothing():
     assert catalogue.find("recipes", "connectivity_and_dimensionality").draw({}, answers) == {}
 
 
+@pytest.mark.slow
 def test_connectivity_and_dimensionality_from_populations_to_figures(tiny, tmp_path):
     found, claims, figures = carried_out("connectivity_and_dimensionality", tiny, tmp_path, tasks=["n_parity"])
     assert int(found[f"{SINGLE}/release_at_n"]["n"]) == 6

@@ -22,6 +22,8 @@ from poprnn.training.curricula.contract import Progress
 from poprnn.training.run import History, Run, Snapshot
 from poprnn.training.settings import Population, Setup, Training
 
+pytestmark = pytest.mark.usefixtures("compile_quickly")
+
 CLAIMS = [
     {
         "id": "T2",
@@ -280,12 +282,24 @@ def test_without_history():
 
 
 @pytest.fixture(scope="module")
-def measured(tiny_run):
-    """The four analyses that have figures of their own, asked of a run in which one member has passed a stage less."""
+def measured(tiny_run, compile_quickly):
+    """The analyses that have figures of their own, asked of a run in which one member has passed a stage less."""
     reached = [Snapshot(np.arange(3) != 1, np.ones(3, int), tiny_run.parameters)] * 2
     run = dataclasses.replace(tiny_run, snapshots=dict(zip(("stage_000", "stage_001"), reached, strict=True)))
-    options = {"accuracy_by_n": {"n_trials": 20}, "dimensionality": {"n_trials": 4, "n_steps": 20, "burn_in": 2}}
-    return [pr.measure(name, run, members="all", **options.get(name, {})) for name in results.OWN]
+    short = {"n_trials": 4, "n_steps": 40, "burn_in": 2}
+    options = {
+        "accuracy_by_n": {"n_trials": 20},
+        "dimensionality": short,
+        "autocorrelation_timescales": short,
+        "ablation": short,
+        "weight_perturbation": short | {"strengths": [0.1, 1.0], "n_draws": 2},
+        "inhibition_scaling": {"n_trials": 4, "n_steps": 40, "scales": [-0.5, 0.0, 0.5]},
+    }
+    made = ("timescale_perturbation", "retraining")  # the one is drawn as its twin, the other would take long to train
+    out = [pr.measure(n, run, members="all", **options.get(n, {})) for n in results.OWN if n not in made]
+    twin = next(r for r in out if r.name == "weight_perturbation")
+    accuracy = xr.Dataset({"accuracy": (("member", "to"), np.full((3, 2), 0.7))}, {"member": range(3), "to": [2, 3]})
+    return [*out, dataclasses.replace(twin, name=made[0]), Result("retraining", accuracy, {"n": 2}, {})]
 
 
 @pytest.fixture(params=[1, 3])

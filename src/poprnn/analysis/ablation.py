@@ -18,8 +18,8 @@ def ablation(
     *,
     n: PositiveInt | None = None,
     units: list[NonNegativeInt] | None = None,
-    n_longest: NonNegativeInt = 20,
-    n_shortest: NonNegativeInt = 20,
+    n_longest: NonNegativeInt | None = None,
+    n_shortest: NonNegativeInt | None = None,
     n_trials: PositiveInt = 10,
     n_steps: PositiveInt = 1000,
     burn_in: NonNegativeInt = 100,
@@ -40,7 +40,8 @@ def ablation(
         n: memory N that is asked about, with the weights from when it was solved (stage snapshots); members that did
             not solve it get NaN. Default: the final weights and the newest N of each member.
         units: which units; default: by time constant, as the next two say (needs a cell with one for each unit).
-        n_longest, n_shortest: how many with the longest and the shortest time constants (the paper: 20 and 20).
+        n_longest, n_shortest: how many with the longest and the shortest time constants; default 20 and 20 (the paper,
+            of 500 units), or half of the units each where there are fewer than 40.
         n_trials, n_steps, burn_in: sequences of random bits for each network, scored steps of each and steps before
             them (the paper: 10, 1000, 100). The answer is due at the last step of every bit.
         bit_probability: probability of a 1, or ``"uniform"``: one for each sequence from U(0, 1) (the paper: 0.5).
@@ -90,7 +91,7 @@ def ablation(
 
 
 def _chosen(
-    run: Run, units: list[int] | None, n_longest: int, n_shortest: int
+    run: Run, units: list[int] | None, n_longest: int | None, n_shortest: int | None
 ) -> tuple[Int[np.ndarray, "member ablated"], list[str], Float[np.ndarray, "member unit"] | None]:
     n_units = getattr(run.cell, "n_units", None)
     if units is not None:
@@ -99,6 +100,8 @@ def _chosen(
                 raise ConfigurationError(f"ablation: no unit {unit}: the cell has units 0 … {n_units - 1}")
         return np.tile(np.array(units, int), (run.n_members, 1)), ["given"] * len(units), None
     tau = timescales_single(run)["tau"].values
+    some = min(20, tau.shape[1] // 2)
+    n_longest, n_shortest = (some if n is None else n for n in (n_longest, n_shortest))
     if n_longest + n_shortest > tau.shape[1]:
         raise ConfigurationError(
             f"ablation: n_longest + n_shortest = {n_longest + n_shortest}: must be at most the {tau.shape[1]} units"
