@@ -9,7 +9,7 @@ demo: .venv/base          ## Train a demo-sized recipe and write its page.
 	$(BIN)/poprnn reproduce curriculum_timescales --scale demo --out runs/demo --progress
 
 test: .venv/dev lint      ## Lint, types, layers and all tests but the slow ones.
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow" --durations=25
 
 test-all: .venv/dev lint  ## The slow tests too.
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
