@@ -39,7 +39,7 @@ def changed(run, **arrays):
 def accuracy_by_hand(run, how, head, **options):
     """Labels by counting, activity by rollout, step by step in Python."""
     task = run.task
-    drive = _probe._drive(run, how)
+    drive = _probe._drive(run.task, run.seed, how)
     inputs = np.moveaxis(np.asarray(drive.inputs), 1, 0)
     outputs = pr.rollout(run, inputs, dt=min(task.dt) if task.dt else None, **options).outputs
     steps = task.steps_per_bit(min(task.dt)) if task.dt else task.steps_per_bit()

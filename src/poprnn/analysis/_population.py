@@ -10,7 +10,7 @@ from pydantic import Field
 
 from poprnn.cells.contract import Cell, Context, Parameters
 from poprnn.core import backend
-from poprnn.core.arrays import Bool, Float, Int
+from poprnn.core.arrays import Array, Bool, Float, Int
 from poprnn.core.blueprint import Fraction
 from poprnn.core.errors import ConfigurationError
 from poprnn.core.keys import member_key
@@ -49,30 +49,29 @@ def smallest_dt(run: Run | Setup) -> float | None:
     return min(run.task.dt) if isinstance(run.task, MemoryTask) and run.task.dt else None
 
 
+def random_bits(
+    task: MemoryTask, population_seed: int, n_trials: int, n_steps: int, bit_probability: float | str, seed: int
+) -> tuple[Int[Array, "trial bit"], int]:
+    """Bits for at least so many steps, and the steps of a bit at the smallest dt that the task draws."""
+    steps = task.steps_per_bit(min(task.dt)) if task.dt else task.steps_per_bit()
+    drawn = task.substitute({"bit_probability": bit_probability})
+    key = jax.random.fold_in(member_key(population_seed, 0, "analysis"), seed)
+    bits = jax.vmap(lambda k: drawn.bits(key=k, n_bits=-(-n_steps // steps)))(jax.random.split(key, n_trials))
+    return bits, steps
+
+
 def driven(
-    run: Run,
-    n_trials: int,
-    n_steps: int,
-    burn_in: int,
-    bit_probability: float | str,
-    *,
-    seed: int,
-    piece_bytes: int,
+    run: Run, n_trials: int, n_steps: int, burn_in: int, bit_probability: float | str, *, seed: int, piece_bytes: int
 ) -> Iterator[Piece]:
     """Activity under random bits, the same for all members, in pieces and without the burn-in.
 
     Bits last as long as in the task, at the smallest dt it draws. Pieces aim at ``piece_bytes``.
     """
-    task = run.task.substitute({"bit_probability": bit_probability})
+    task: Any = run.task
     dt = smallest_dt(run)
-    steps = task.steps_per_bit() if dt is None else task.steps_per_bit(dt)  # type: ignore[attr-defined]
-    n_bits = -(-(burn_in + n_steps) // steps)
     with backend.precision(32):
-        key = jax.random.fold_in(member_key(run.seed, 0, "analysis"), seed)
-        bits = jax.vmap(lambda k: task.encode(task.bits(key=k, n_bits=n_bits)))(  # type: ignore[attr-defined]
-            jax.random.split(key, n_trials)
-        )
-        inputs = np.repeat(np.asarray(bits, np.float32), steps, axis=1)[:, : burn_in + n_steps, None]
+        bits, steps = random_bits(task, run.seed, n_trials, burn_in + n_steps, bit_probability, seed)
+        inputs = np.repeat(np.asarray(task.encode(bits), np.float32), steps, axis=1)[:, : burn_in + n_steps, None]
     # only a guess at the size of a step: three copies of states and outputs at most, n_units by its usual name
     step_bytes = 12 * run.n_members * n_trials * (getattr(run.cell, "n_units", 1000) + task.n_outputs)
     first = 0

@@ -6,7 +6,7 @@ conditions nor members are looped over in Python and nothing is compiled twice.
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,12 +15,12 @@ import xarray as xr
 from jax import lax
 from pydantic import Field
 
-from poprnn.analysis._population import heads_by_stage, smallest_dt
+from poprnn.analysis._population import heads_by_stage, random_bits, smallest_dt
 from poprnn.analysis._statistics import relative_accuracy
 from poprnn.cells.contract import Cell, Context, Parameters
 from poprnn.core import backend, trees
 from poprnn.core.arrays import Array, Bool, Count, Float, Int, PRNGKey, Tree
-from poprnn.core.blueprint import Finite, Fraction
+from poprnn.core.blueprint import Finite
 from poprnn.core.errors import ConfigurationError, NotApplicableError
 from poprnn.core.keys import member_key
 from poprnn.core.mapping import MemberMap
@@ -30,10 +30,10 @@ from poprnn.training import unroll as unrolling
 from poprnn.training.dynamics import Carry, Dynamics
 from poprnn.training.methods.contract import Method
 from poprnn.training.program import Program
+from poprnn.training.rollout import Perturbed
 from poprnn.training.run import Run, to_numpy
 from poprnn.training.settings import Setup, shape_of
 
-BitProbability = Fraction | Literal["uniform"]
 Chance = Annotated[float, Field(ge=0, lt=1)]
 Strengths = Annotated[Sequence[Finite], Field(min_length=1)]
 Change = Callable[[Cell, Parameters, Tree, PRNGKey], Parameters]
@@ -58,26 +58,6 @@ class Answers(NamedTuple):
     """Share of right answers (for tasks without memories N: their score)."""
     largest: Float[np.ndarray, "member condition"]
     """Largest absolute activity of any unit at any step (NaN for tasks without memories N)."""
-
-
-class _Silenced(Method):
-    """The base dynamics with one unit held at zero."""
-
-    unit: Any
-
-    def update(
-        self,
-        cell: Cell,
-        prepared: dict[str, Any],
-        state: Tree,
-        memory: Tree,
-        drive: Tree,
-        *,
-        key: PRNGKey,
-        context: Context,
-    ) -> tuple[Tree, Tree]:
-        """Update, then silence."""
-        return silence(cell.update(prepared, state, drive, key=key, context=context), self.unit), memory
 
 
 def silence(state: Tree, unit: Count) -> Tree:
@@ -119,7 +99,7 @@ def probe(
             "seed": jnp.asarray(run.seed, jnp.uint32),
             "extra": jnp.asarray(how.seed, jnp.uint32),
             "arrays": jax.tree.map(jnp.asarray, run.arrays),
-            "drive": _drive(run, how) if isinstance(run.task, MemoryTask) else (),
+            "drive": _drive(run.task, run.seed, how) if isinstance(run.task, MemoryTask) else (),
         }
         states = (place, np.tile(np.arange(n_conditions, dtype=np.int32), run.n_members), varied, each, silenced)
         found = to_numpy(mapped(states, shared)[1])
@@ -139,7 +119,7 @@ def _compiled(setup: Setup, n_rows: int, change: Change | None, how: Probe, sile
         start_key, change_key = jax.random.split(key)
         if change is not None:
             parameters = change(own.cell, parameters, condition, jax.random.fold_in(change_key, number))
-        method: Method = _Silenced(unit=unit) if silences else Method()
+        method = Perturbed(perturb=lambda state, time: silence(state, unit)) if silences else Method()
         head = shared["heads"][place]
         if isinstance(task, MemoryTask):
             return state, _driven(own, method, parameters, head, unit, shared["drive"], how, key=start_key)
@@ -156,15 +136,11 @@ class _Drive(NamedTuple):
     """Whether the step is past the burn-in and the last of its bit, when the answer is due."""
 
 
-def _drive(run: Run, how: Probe) -> _Drive:
-    """Random bits, the same for all members, and the right answer of every head at every step."""
-    task: Any = run.task.substitute({"bit_probability": how.bit_probability})
-    dt = smallest_dt(run)
-    per_bit = task.steps_per_bit() if dt is None else task.steps_per_bit(dt)
+@functools.lru_cache(maxsize=4)
+def _drive(task: MemoryTask, seed: int, how: Probe) -> _Drive:
+    """Random bits, the same for all members and snapshots, and the right answer of every head at every step."""
     n_steps = how.burn_in + how.n_steps
-    n_bits = -(-n_steps // per_bit)
-    key = jax.random.fold_in(member_key(run.seed, 0, "analysis"), how.seed)
-    bits = jax.vmap(lambda k: task.bits(key=k, n_bits=n_bits))(jax.random.split(key, how.n_trials))
+    bits, per_bit = random_bits(task, seed, how.n_trials, n_steps, how.bit_probability, how.seed)
     # one trial at a time: labels are made from all pairs of bits
     labels = lax.map(lambda b: task.labels(b)[0] == 1, bits)
     over_steps = lambda a: jnp.swapaxes(jnp.repeat(a, per_bit, axis=1)[:, :n_steps], 0, 1)

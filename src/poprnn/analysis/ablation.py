@@ -3,8 +3,8 @@
 import numpy as np
 import xarray as xr
 
-from poprnn.analysis._population import Seed
-from poprnn.analysis._probe import BitProbability, Chance, Probe, at_memory, chance_of, probe
+from poprnn.analysis._population import BitProbability, Seed
+from poprnn.analysis._probe import Chance, Probe, at_memory, chance_of, probe
 from poprnn.analysis._statistics import relative_accuracy
 from poprnn.analysis.timescales_single import timescales_single
 from poprnn.core.arrays import Float, Int

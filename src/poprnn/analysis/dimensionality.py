@@ -103,9 +103,7 @@ def _pieces(
     if isinstance(run.task, MemoryTask):
         steps, left_out = 500 if n_steps is None else n_steps, 100 if burn_in is None else burn_in
         probability = "uniform" if bit_probability is None else bit_probability
-        return driven(
-            run, n_trials, steps, left_out, probability, seed=seed, piece_bytes=PIECE_BYTES
-        )
+        return driven(run, n_trials, steps, left_out, probability, seed=seed, piece_bytes=PIECE_BYTES)
     refuse_bits("dimensionality", run, n_steps=n_steps, bit_probability=bit_probability)
     return _trials(run, n_trials, burn_in or 0, seed)
 

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from poprnn.analysis._population import Seed
-from poprnn.analysis._probe import BitProbability, Probe, Strengths, at_memory, probe
+from poprnn.analysis._population import BitProbability, Seed
+from poprnn.analysis._probe import Probe, Strengths, at_memory, probe
 from poprnn.analysis.connectivity import weights_of
 from poprnn.cells.contract import Cell, Context, Parameters
 from poprnn.core.arrays import PRNGKey

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from poprnn.analysis._population import Seed
-from poprnn.analysis._probe import BitProbability, Chance, Strengths, perturbed
+from poprnn.analysis._population import BitProbability, Seed
+from poprnn.analysis._probe import Chance, Strengths, perturbed
 from poprnn.cells.contract import Cell, Context, Parameters
 from poprnn.core.arrays import PRNGKey
 from poprnn.core.blueprint import NonNegativeInt, PositiveInt

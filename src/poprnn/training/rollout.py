@@ -38,7 +38,7 @@ class Rollout(NamedTuple):
     """``[member]``: true number of steps of those trials."""
 
 
-class _Perturbed(Method):
+class Perturbed(Method):
     """The base dynamics with something done to the state after every step."""
 
     perturb: Any
@@ -161,7 +161,7 @@ class _Runner:
             )
         self.setup, self.n_trials, self.dt, self.noise = setup, n_trials, dt, noise
         self.program = Program(setup)
-        self.method = Method() if perturb is None else _Perturbed(perturb=perturb)
+        self.method = Method() if perturb is None else Perturbed(perturb=perturb)
         self._start = MemberMap(self._start_member, n_members)
         self._advance = MemberMap(self._advance_member, n_members)
 
@@ -265,7 +265,7 @@ def _make_task_runner(
     setup: Setup, n_members: int, n_trials: int, noise: float | None, perturb: Perturb | None
 ) -> MemberMap:
     program, task = Program(setup), setup.task
-    method = Method() if perturb is None else _Perturbed(perturb=perturb)
+    method = Method() if perturb is None else Perturbed(perturb=perturb)
 
     def member(state: Tree, shared: Tree) -> tuple[Tree, Any]:
         index, varied, parameters, progress = state
