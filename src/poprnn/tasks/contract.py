@@ -7,8 +7,9 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax.numpy as jnp
 
-from poprnn.core.arrays import Array, Bool, Count, Float, PRNGKey, Scalar, Tree
+from poprnn.core.arrays import Array, Bool, Count, Float, Int, PRNGKey, Scalar, Tree
 from poprnn.core.blueprint import Blueprint
+from poprnn.core.errors import NotApplicableError
 
 
 class Stage(NamedTuple):
@@ -35,6 +36,8 @@ class Setting(NamedTuple):
     """Integration step of this batch; ``None`` leaves it to the cell."""
     extra: dict[str, Any] = {}  # noqa: RUF012
     """Anything else the task wants to remember (active heads, a condition, …)."""
+    no_gradient: Count | int = 0
+    """Steps at the beginning through which no gradient goes back (a warm-up)."""
 
 
 class Trial(NamedTuple):
@@ -45,10 +48,15 @@ class Trial(NamedTuple):
     """Per step, or for the last step only where ``task.readout == "last"``."""
     weights: Float[Array, "time"] | Tree = 1.0
     """Weight of each step in the loss; zero where the answer does not count."""
-    periods: Tree = None
-    """Named marks in time (onsets, offsets), for analyses."""
+    periods: dict[str, Int[Array, "2"]] | None = None
+    """By name the first step of a period and the one past its last, equal where a trial has no such period."""
     condition: Tree = None
     """What made this trial what it is (directions, coherence, …), for analyses."""
+    skips: Int[Array, "skip 2"] | None = None
+    """Where the task itself would have state skip through time: from the beginning of one step to that of another.
+
+    Skips may follow one another but must not overlap; those with ``to <= from`` are none.
+    """
 
 
 class Task(Blueprint):
@@ -91,6 +99,11 @@ class Task(Blueprint):
         """What the next batch shares."""
         del stage, key
         return Setting(self.capacity)
+
+    def coarsen(self, setting: Setting, factor: Scalar | float) -> Setting:
+        """The setting with steps ``factor`` times as long, and fewer of them; for tasks whose time is continuous."""
+        del setting, factor
+        raise NotApplicableError(f"task '{self.name()}' counts in steps: it cannot be discretised more coarsely")
 
     def sample(self, setting: Setting, arrays: Tree, *, key: PRNGKey) -> Trial:
         """One trial, of ``capacity`` steps in memory and ``setting.length`` in truth."""
