@@ -285,6 +285,11 @@ LEAKY = {
     "tau_start": ({}, {"tau_start": (3.0, 4.0)}),
     "tau_min": ({}, {"tau_min": 1.9}),
     "noise": ({}, {"noise": 0.5}),
+    "noise_tau": ({"noise": 0.5}, {"noise_tau": 5.0}),
+    "output_activation": ({}, {"output_activation": "sigmoid"}),
+    "output_bias": ({}, {"output_bias": False}),
+    "input_init": ({}, {"input_init": "normal"}),
+    "readout_init": ({}, {"readout_init": "normal"}),
     "input_units": ({}, {"input_units": (0, 2)}),
     "output_units": ({}, {"output_units": (0, 2)}),
     "excitatory_fraction": ({}, {"excitatory_fraction": 0.6}),
@@ -305,7 +310,7 @@ def what_it_does(cell):
     parameters = cell.init(N_IN, N_OUT, key=jax.random.key(0))
     state = cell.initial_state(cell.prepare(parameters, Context()), key=jax.random.key(1))
     states, outputs = run_cell(cell, parameters, state, some_arrays()[2][:2].astype(np.float32))
-    return states.tolist(), outputs.tolist()
+    return jax.tree.map(lambda a: a.tolist(), (states, outputs))
 
 
 @pytest.mark.parametrize(("make", "changes"), [(pr.cells.LeakyRNN, LEAKY), (pr.cells.VanillaRNN, VANILLA)])

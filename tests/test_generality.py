@@ -22,13 +22,13 @@ CASES = {
     "random units, several states": dict(task="centred", cell="dice"),
     "random units in a closed loop": dict(task="echo_chamber", cell="dice"),
     "frozen and tied parameters": dict(task="centred", cell="antisymmetric"),
-    "skips through time": dict(task="centred", cell=pr.cells.LeakyRNN(n_units=6), method="skip"),
-    "skips with an unsplit cell": dict(task="centred", cell="dice", method="skip"),
+    "skips through time": dict(task="centred", cell=pr.cells.LeakyRNN(n_units=6), method="leap"),
+    "skips with an unsplit cell": dict(task="centred", cell="dice", method="leap"),
     "shifting distribution": dict(task="centred", cell=pr.cells.LeakyRNN(n_units=6), curriculum="shift"),
     "members that differ": dict(
         task="centred",
         cell=pr.cells.LeakyRNN(n_units=6),
-        method="skip",
+        method="leap",
         vary={"training.optimizer.learning_rate": [0.1, 0.01], "cell.noise": [0.0, 0.5]},
     ),
     "an outcome of its own": dict(task="centred", cell=pr.cells.VanillaRNN(n_units=6), monitors=("too_heavy",)),
@@ -96,7 +96,7 @@ def test_method_is_the_base_dynamics_once_its_schedule_has_ended():
 
             return jax.jit(jax.value_and_grad(loss))(state.parameters.trainable)
 
-    skip = toys.Skip(theta=2, anneal_steps=4)
+    skip = toys.Leap(theta=2, anneal_steps=4)
     control, ended, going = (loss_and_gradient(m, n) for m, n in ((pr.methods.Control(), 9), (skip, 9), (skip, 1)))
     assert control[0] == ended[0] != going[0]
     for name in control[1]:

@@ -20,7 +20,7 @@ SYSTEMS = {
     "outside": (pr.cells.LeakyRNN(n_units=5, self_interaction="outside", activation="tanh"), Control()),
     "whole": (toys.Antisymmetric(n_units=5), Control()),
     "several states": (toys.Dice(n_units=5), Control()),
-    "skipping": (pr.cells.VanillaRNN(n_units=5), toys.Skip(theta=4)),
+    "skipping": (pr.cells.VanillaRNN(n_units=5), toys.Leap(theta=4)),
 }
 
 

@@ -93,7 +93,7 @@ class Antisymmetric(pr.Cell):
 
 
 @pr.register("methods")
-class Skip(pr.Method):
+class Leap(pr.Method):
     """Every theta steps the state is mixed with the one theta steps before; the coefficient grows to 1."""
 
     theta: int = 3

@@ -129,8 +129,13 @@ class Cell(Blueprint):
         """The units' activity, as penalties and analyses see it. Default: the first real array of the state."""
         return next(a for a in jax.tree.leaves(state) if jnp.issubdtype(a.dtype, jnp.inexact))
 
+    @property
+    def is_flow(self) -> bool:
+        """Whether the cell discretises a differential equation, so that :meth:`derivative` says something."""
+        return type(self).derivative is not Cell.derivative
+
     def derivative(self, prepared: dict[str, Any], state: Tree, drive: Tree) -> Tree:
-        """Time derivative of the state, for cells that discretise a differential equation."""
+        """``dt · d(state)/dt``, what one Euler step adds, for cells that discretise a differential equation."""
         raise NotApplicableError(f"cell '{self.name()}' has no time derivative: it is a map, not a flow")
 
     def from_arrays(self, n_inputs: int, n_outputs: int, arrays: dict[str, Any]) -> Parameters:

@@ -4,14 +4,19 @@ from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from pydantic import Field
 
 from poprnn.cells._activations import Activation, ActivationName, activation
 from poprnn.cells._drives import noisy_affine
 from poprnn.cells.contract import Cell, Context, Parameters
-from poprnn.core.arrays import Array, Float, PRNGKey, Tree
+from poprnn.core.arrays import Array, Float, PRNGKey
 from poprnn.core.blueprint import Finite, Fraction, NonNegative, Positive, PositiveInt, Tuple, is_zero
 from poprnn.core.errors import ConfigurationError, NotApplicableError
+from poprnn.core.trees import Constant
+
+State = Any
+"""h, or with noise that has a memory ``{"h": h, "noise": eta}``; drives come in the same form."""
 
 
 class LeakyRNN(Cell):
@@ -19,7 +24,7 @@ class LeakyRNN(Cell):
 
         inside   h(t) = f[ (1 - alpha) h(t-dt) + alpha (W h(t-dt) + W_in x(t) + b + noise) ]      (default)
         outside  h(t) = (1 - alpha) h(t-dt) + alpha f[ W h(t-dt) + W_in x(t) + b + noise ]
-        y(t) = W_out h(t) + b_out
+        y(t) = g[ W_out h(t) + b_out ]
 
     "Inside" and "outside" say where the unit's self-interaction stands. tau is held above ``tau_min`` in the
     forward pass. Arrays: W [unit, unit], W_in [unit, input], bias [unit], tau [unit], W_out [output, unit],
@@ -46,24 +51,36 @@ class LeakyRNN(Cell):
     """Whether W has a diagonal; without one, W_ii is 0 in the dynamics and gets no gradient."""
     dt: Positive = 1.0
     """Integration step, in the units of tau; a task may draw another one for each batch."""
-    tau: Positive | None = None
-    """One time constant held fixed for all units; ``None``: one for each unit, trained."""
+    tau: Positive | Tuple[Positive] | None = None
+    """Time constants held fixed: one for all units, or several, each for an equal share of the units in order (as many
+    as units: one for each); ``None``: one for each unit, trained."""
     tau_start: Tuple[Positive] = (1.0, 2.0)
     """Bounds of the uniform distribution that trained time constants start from."""
     tau_min: Positive | None = None
     """Smallest tau in the forward pass; ``None``: the integration step."""
     noise: NonNegative = 0.0
-    """Standard deviation of white noise added to every unit's input at every step."""
+    """Standard deviation of the noise added to every unit's input at every step."""
+    noise_tau: Positive | None = None
+    """Time constant of Ornstein-Uhlenbeck noise, eta <- (1 - dt/tau) eta + sqrt(2 dt/tau) N(0, 1), eta(0) ~ N(0, 1),
+    in the units of dt; ``None``: white noise."""
     input_units: Tuple[Annotated[int, Field(ge=0)]] | None = None
     """First and one past the last unit that receive input; ``None``: all."""
     output_units: Tuple[Annotated[int, Field(ge=0)]] | None = None
     """First and one past the last unit that are read out; ``None``: all."""
     excitatory_fraction: Fraction | None = None
     """Dale's law: this fraction of units only excites, the others only inhibit; ``None``: no such law."""
-    recurrent_init: Literal["uniform", "normal"] = "uniform"
-    """W ~ U(±1/sqrt(n)) or N(0, 1/n), times ``recurrent_gain``."""
+    output_activation: ActivationName = "identity"
+    """g."""
+    output_bias: bool = True
+    """Whether there is a b_out; without one it stays 0."""
+    recurrent_init: Literal["uniform", "normal", "diagonal"] = "uniform"
+    """W ~ U(±1/sqrt(n)), N(0, 1/n) or the unit matrix, times ``recurrent_gain``."""
     recurrent_gain: NonNegative = 1.0
     """Scale of W at the start."""
+    input_init: Literal["uniform", "normal"] = "uniform"
+    """W_in and bias ~ U(±1) or N(0, 1)."""
+    readout_init: Literal["uniform", "normal"] = "uniform"
+    """W_out and b_out ~ U(±1/sqrt(n)) or N(0, 1)."""
     state_start: NonNegative = 0.1
     """h(0) ~ ``state_start`` · U(0, 1)."""
 
@@ -74,6 +91,14 @@ class LeakyRNN(Cell):
                 raise ConfigurationError(
                     f"LeakyRNN: {name} = {list(group)}: must be [first, past last] within the {self.n_units} units"
                 )
+        if isinstance(self.tau, tuple) and (not self.tau or self.n_units % len(self.tau)):
+            raise ConfigurationError(
+                f"LeakyRNN: tau has {len(self.tau)} values: the {self.n_units} units must fall in as many equal groups"
+            )
+        if self.noise_tau is not None and is_zero(self.noise):
+            raise ConfigurationError("LeakyRNN: noise_tau is given, but noise = 0 leaves it without effect")
+        if self.recurrent_init == "diagonal" and not self.self_connection:
+            raise ConfigurationError("LeakyRNN: recurrent_init = 'diagonal' needs self_connection = true")
         if len(self.tau_start) != 2 or self.tau_start[0] > self.tau_start[1]:
             raise ConfigurationError(f"LeakyRNN: tau_start = {list(self.tau_start)}: must be [lowest, highest]")
 
@@ -87,26 +112,34 @@ class LeakyRNN(Cell):
         n = self.n_units
         keys = jax.random.split(key, 6)
 
-        def uniform(key: PRNGKey, shape: tuple[int, ...], bound: float) -> Array:
+        def draw(key: PRNGKey, shape: tuple[int, ...], how: str, bound: float, deviation: float = 1.0) -> Array:
+            if how == "diagonal":
+                return jnp.eye(n)
+            if how == "normal":
+                return deviation * jax.random.normal(key, shape)
             return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
 
-        draw_W = (
-            uniform(keys[0], (n, n), n**-0.5)
-            if self.recurrent_init == "uniform"
-            else (jax.random.normal(keys[0], (n, n)) * n**-0.5)
-        )
         trainable: dict[str, Any] = {
-            "W": self._start_with_dale(self.recurrent_gain * draw_W),
-            "W_in": uniform(keys[1], (n, n_inputs), 1.0),
-            "bias": uniform(keys[2], (n,), 1.0),
-            "W_out": uniform(keys[3], (n_outputs, n), n**-0.5),
-            "b_out": uniform(keys[4], (n_outputs,), n**-0.5),
+            "W": self._start_with_dale(
+                self.recurrent_gain * draw(keys[0], (n, n), self.recurrent_init, n**-0.5, n**-0.5)
+            ),
+            "W_in": draw(keys[1], (n, n_inputs), self.input_init, 1.0),
+            "bias": draw(keys[2], (n,), self.input_init, 1.0),
+            "W_out": draw(keys[3], (n_outputs, n), self.readout_init, n**-0.5),
         }
-        if self.tau is not None:
-            return Parameters(trainable, {"tau": jnp.full(n, self.tau, jnp.float32)})
-        low, high = self.tau_start
-        trainable["tau"] = jax.random.uniform(keys[5], (n,), minval=low, maxval=high)
-        return Parameters(trainable, {})
+        fixed: dict[str, Any] = {}
+        if self.output_bias:
+            trainable["b_out"] = draw(keys[4], (n_outputs,), self.readout_init, n**-0.5)
+        else:
+            fixed["b_out"] = jnp.zeros(n_outputs)
+        if self.tau is None:
+            low, high = self.tau_start
+            trainable["tau"] = jax.random.uniform(keys[5], (n,), minval=low, maxval=high)
+        elif isinstance(self.tau, tuple):
+            fixed["tau"] = jnp.repeat(jnp.asarray(self.tau, jnp.float32), n // len(self.tau))
+        else:
+            fixed["tau"] = jnp.full(n, self.tau, jnp.float32)
+        return Parameters(trainable, fixed)
 
     def signs(self) -> Float[Array, "unit"] | None:
         """+1 for excitatory and -1 for inhibitory units, ``None`` without Dale's law."""
@@ -144,6 +177,11 @@ class LeakyRNN(Cell):
         tau = jnp.maximum(p["tau"], dt if self.tau_min is None else self.tau_min)
         alpha = dt / tau
         weights = {"W": W, "W_in": W_in, "bias": p["bias"], "W_out": W_out, "b_out": p["b_out"], "alpha": alpha}
+        if self.noise_tau is not None:
+            # Python numbers where dt is one; a step longer than the time constant makes the noise white
+            share = jnp.minimum(dt / self.noise_tau, 1.0)
+            weights["noise_decay"] = lax.stop_gradient(1 - share)
+            weights["noise_scale"] = lax.stop_gradient(jnp.sqrt(jnp.where(share < 1, 2 * share, 1.0)))
         if self.self_interaction == "outside":
             return weights | {"A": W, "B": W_in, "c": p["bias"]}
         column = alpha[:, None]
@@ -153,44 +191,66 @@ class LeakyRNN(Cell):
         index = jnp.arange(self.n_units)
         return ((index >= bounds[0]) & (index < bounds[1])).astype(jnp.float32)
 
-    def initial_state(self, prepared: dict[str, Any], *, key: PRNGKey) -> Float[Array, "unit"]:
-        """``state_start`` · U(0, 1)."""
-        return self.state_start * jax.random.uniform(key, (self.n_units,))
+    def initial_state(self, prepared: dict[str, Any], *, key: PRNGKey) -> State:
+        """``state_start`` · U(0, 1), and the noise where it has a memory."""
+        h = self.state_start * jax.random.uniform(key, (self.n_units,))
+        if self.noise_tau is None:
+            return h
+        return {"h": h, "noise": Constant(jax.random.normal(jax.random.fold_in(key, 1), h.shape))}
 
     def input_drive(
         self, prepared: dict[str, Any], input: Float[Array, "input"], *, key: PRNGKey, context: Context
-    ) -> Float[Array, "unit"]:
-        """B x + c + noise."""
+    ) -> State:
+        """B x + c + noise; noise with a memory comes as what is new in it at this step."""
+        if self.noise_tau is not None:
+            drive = input @ prepared["B"].T + prepared["c"]
+            return {"h": drive, "noise": Constant(prepared["noise_scale"] * jax.random.normal(key, drive.shape))}
         scaled = self.self_interaction == "inside" and not is_zero(self.noise)
         noise = self.noise * prepared["alpha"] if scaled else self.noise
         return noisy_affine(prepared["B"], prepared["c"], input, noise, key=key)
 
-    def recurrent_drive(self, prepared: dict[str, Any], state: Float[Array, "unit"]) -> Float[Array, "unit"]:
+    def recurrent_drive(self, prepared: dict[str, Any], state: State) -> State:
         """A h."""
+        if isinstance(state, dict):
+            return {"h": state["h"] @ prepared["A"].T}
         return state @ prepared["A"].T
 
-    def update(
-        self,
-        prepared: dict[str, Any],
-        state: Float[Array, "unit"],
-        drive: Float[Array, "unit"],
-        *,
-        key: PRNGKey,
-        context: Context,
-    ) -> Float[Array, "unit"]:
+    def update(self, prepared: dict[str, Any], state: State, drive: State, *, key: PRNGKey, context: Context) -> State:
         """The activation function, and the leak where it stands outside."""
+        if isinstance(state, dict):
+            noise = self._noise(prepared, state, drive)
+            drive = self._with_noise(prepared, drive, noise)
+            h = self.update(prepared, state["h"], drive, key=key, context=context)
+            return {"h": h, "noise": Constant(noise)}
         if self.self_interaction == "inside":
             return self.f(drive)
         return state + prepared["alpha"] * (self.f(drive) - state)  # one difference: alpha's gradient is one sum
 
-    def derivative(self, prepared: dict[str, Any], state: Tree, drive: Tree) -> Tree:
+    def _noise(self, prepared: dict[str, Any], state: Any, drive: Any) -> Float[Array, "unit"]:
+        return lax.stop_gradient(prepared["noise_decay"] * state["noise"].value + drive["noise"].value)
+
+    def _with_noise(self, prepared: dict[str, Any], drive: Any, noise: Float[Array, "unit"]) -> Float[Array, "unit"]:
+        scale = self.noise * prepared["alpha"] if self.self_interaction == "inside" else self.noise
+        return drive["h"] + scale * noise
+
+    def derivative(self, prepared: dict[str, Any], state: State, drive: State) -> State:
         """``dt · dh/dt = alpha (-h + f(drive))``; only "outside" discretises a differential equation."""
-        if self.self_interaction == "inside":
+        if not self.is_flow:
             raise NotApplicableError(
                 "leaky_rnn with self_interaction = 'inside' is a map, not a flow; use self_interaction = 'outside'"
             )
+        if isinstance(state, dict):
+            noise = self._noise(prepared, state, drive)
+            change = self.derivative(prepared, state["h"], self._with_noise(prepared, drive, noise))
+            return {"h": change, "noise": Constant(noise - state["noise"].value)}
         return prepared["alpha"] * (self.f(drive) - state)
 
-    def readout(self, prepared: dict[str, Any], state: Float[Array, "unit"]) -> Float[Array, "output"]:
-        """W_out h + b_out."""
-        return state @ prepared["W_out"].T + prepared["b_out"]
+    @property
+    def is_flow(self) -> bool:
+        """Only "outside" discretises a differential equation."""
+        return self.self_interaction == "outside"
+
+    def readout(self, prepared: dict[str, Any], state: State) -> Float[Array, "output"]:
+        """g[W_out h + b_out]."""
+        h = state["h"] if isinstance(state, dict) else state
+        return activation(self.output_activation, self.negative_slope)(h @ prepared["W_out"].T + prepared["b_out"])

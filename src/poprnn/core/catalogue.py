@@ -28,6 +28,8 @@ FAMILIES = {
     "analyses": "analysis",
     "recipes": "recipes",
 }
+ALIASES = {"methods": {"cd": "coarsened", "sctt": "skip", "dasc": "aligned_skip"}}
+"""Names that papers use, by family; keys in canonical form."""
 _PACKAGE = Path(__file__).parent.parent
 _registered: dict[str, dict[str, Any]] = {}
 T = TypeVar("T")
@@ -70,6 +72,7 @@ def find(family: str, name: str) -> Any:
     'NDMS'
     """
     wanted = canonical(str(name))
+    wanted = canonical(ALIASES.get(family, {}).get(wanted, wanted))
     known = names(family)
     match = [n for n in known if canonical(n) == wanted]
     if not match:
@@ -156,7 +159,8 @@ def lazy(family: str, extra: dict[str, str]) -> tuple[Callable[[str], Any], Call
     def getattr_(name: str) -> Any:
         if name in extra:
             return getattr(importlib.import_module(extra[name]), name)
-        if name.startswith("_") or canonical(name) not in {canonical(n) for n in names(family)}:
+        known = {canonical(n) for n in (*names(family), *ALIASES.get(family, {}))}
+        if name.startswith("_") or canonical(name) not in known:
             raise AttributeError(f"poprnn {family} has no '{name}'{nearest(name, names(family))}")
         return find(family, name)
 

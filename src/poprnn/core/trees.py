@@ -1,5 +1,7 @@
 """Trees of arrays that share a first axis."""
 
+from typing import Any, NamedTuple
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -8,9 +10,33 @@ from jax import lax
 from poprnn.core.arrays import Array, Bool, Count, Tree
 
 
+class Constant(NamedTuple):
+    """Marks a real array that no gradient passes (noise that a state or a drive carries along)."""
+
+    value: Array
+
+
 def floats(tree: Tree) -> Tree:
-    """The real-valued part of a tree, which is what gradients exist for."""
-    return eqx.filter(tree, eqx.is_inexact_array)
+    """The real-valued part of a tree, which is what gradients exist for; ``None`` in place of everything else.
+
+    >>> floats({"h": jnp.ones(1), "n": 3, "noise": Constant(jnp.ones(1))})
+    {'h': Array([1.], dtype=float32), 'n': None, 'noise': None}
+    """
+    return split(tree)[0]
+
+
+def split(tree: Tree) -> tuple[Tree, Tree]:
+    """A tree as the part that gradients exist for and the rest; the inverse of :func:`join`."""
+    return eqx.partition(tree, eqx.is_inexact_array, is_leaf=_is_constant)
+
+
+def join(part: Tree, rest: Tree) -> Tree:
+    """The tree whose parts these are."""
+    return eqx.combine(part, rest, is_leaf=_is_constant)
+
+
+def _is_constant(leaf: Any) -> bool:
+    return isinstance(leaf, Constant)
 
 
 def row(tree: Tree, i: Count | int) -> Tree:
@@ -35,9 +61,9 @@ def put_rows(tree: Tree, value: Tree, start: Count | int) -> Tree:
     return jax.tree.map(lambda a, b: lax.dynamic_update_slice_in_dim(a, b, start, 0), tree, value)
 
 
-def like(mask: Bool[Array, "time"], a: Array) -> Array:
-    """A mask over the first axis, shaped to apply to an array."""
-    return mask.reshape(mask.shape + (1,) * (a.ndim - 1))
+def like(mask: Bool[Array, "..."], a: Array) -> Array:
+    """A mask over the first axis (or a single flag), shaped to apply to an array."""
+    return mask.reshape(mask.shape + (1,) * (a.ndim - mask.ndim))
 
 
 def zero_beyond(tree: Tree, exists: Bool[Array, "time"]) -> Tree:

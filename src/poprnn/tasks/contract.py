@@ -82,6 +82,8 @@ class Task(Blueprint):
     """The entry of :meth:`scores` by which curricula and monitors judge."""
     closed_loop: ClassVar[bool] = False
     """Whether inputs depend on the network's own outputs (then :meth:`begin` and :meth:`respond` exist)."""
+    has_skips: ClassVar[bool] = False
+    """Whether trials say where state may skip through time (``Trial.skips``)."""
     keeps_arrays: ClassVar[bool] = False
     """Whether :meth:`arrays` exist nowhere but in memory, so that a run folder must hold a copy."""
     n_inputs: ClassVar[int]

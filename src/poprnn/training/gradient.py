@@ -24,8 +24,9 @@ class GradientSteps(Steps):
         """Gradients in the prepared parameters and in the first carry."""
         loop = jax.tree.map(jnp.zeros_like, q), trees.floats(carry_cotangent)
         if self.n_segments == 1:
-            return self.segment_backward(q, sequence, kept, 0, emitted_cotangent, *loop)
+            return self._without_start(sequence, *self.segment_backward(q, sequence, kept, 0, emitted_cotangent, *loop))
         n_segments = self._n_segments_of(sequence)
+        first_segment = self._first_step(sequence) // (self.plan.segment * self.plan.block)
         empty = self._empty_emitted(q, trees.row(kept.starts, 0), sequence)
 
         def one(i: Count, loop: Any) -> Any:
@@ -40,7 +41,19 @@ class GradientSteps(Steps):
                 *self.segment_backward(q, sequence, again, index, emitted_cotangent, *gradients),
             )
 
-        return fori_loop(0, n_segments, one, (kept.states, kept.drives, *loop))[2:]
+        loop = fori_loop(0, n_segments - first_segment, one, (kept.states, kept.drives, *loop))[2:]
+        return self._without_start(sequence, *loop)
+
+    def _first_step(self, sequence: Sequence) -> Count | int:
+        """The step at which the walk back ends, one number for all members that run together."""
+        return 0 if sequence.no_gradient is None else -mapping.population_maximum(-sequence.no_gradient)
+
+    def _without_start(self, sequence: Sequence, g_q: Tree, g_carry: Tree) -> tuple[Tree, Tree]:
+        """No gradient reaches the first carry where the walk back ended before it."""
+        if sequence.no_gradient is None:
+            return g_q, g_carry
+        reached = sequence.no_gradient <= 0
+        return g_q, jax.tree.map(lambda a: jnp.where(reached, a, jnp.zeros_like(a)), g_carry)
 
     def segment_backward(
         self,
@@ -56,27 +69,36 @@ class GradientSteps(Steps):
         size, first = self.plan.block, index * self.plan.segment
         length = mapping.population_maximum(sequence.length)
         n_blocks = jnp.clip(-(-length // size) - first, 0, self.plan.segment)
+        first_block = jnp.clip(self._first_step(sequence) // size - first, 0, n_blocks)
 
         def block(i: Count, loop: Any) -> Any:
             g_q, g_carry, memory = loop
             position = n_blocks - 1 - i
             base, t0 = position * size, (first + position) * size
             exists = t0 + jnp.arange(size) < sequence.length
+            if sequence.no_gradient is not None:
+                exists &= t0 + jnp.arange(size) >= sequence.no_gradient
             before = trees.rows(kept.states, base, size)
             after = trees.rows(kept.states, base + 1, size)
             g_read, g_after = self._read_backward(q, after, exists, sequence, cotangent, t0)
             matrices, vectors = eqx.partition(q, lambda a: a.ndim >= 2)
-            drive, matrices_vjp = jax.vjp(
-                lambda m: self._drive(eqx.combine(m, vectors), before, sequence, t0), matrices
+            drive, matrices_vjp, rest = jax.vjp(
+                lambda m: trees.split(self._drive(eqx.combine(m, vectors), before, sequence, t0)),
+                matrices,
+                has_aux=True,
             )
-            _, vectors_vjp = jax.vjp(lambda v: self._drive(eqx.combine(matrices, v), before, sequence, t0), vectors)
-            drives, place = (kept.drives, base) if self.plan.keep_drive else (drive, 0)
-            n_steps = jnp.clip(length - t0, 0, size)
+            _, vectors_vjp = jax.vjp(
+                lambda v: trees.floats(self._drive(eqx.combine(matrices, v), before, sequence, t0)), vectors
+            )
+            drives, place = (kept.drives, base) if self.plan.keep_drive else (trees.join(drive, rest), 0)
+            steps = jnp.clip(self._first_step(sequence) - t0, 0, size), jnp.clip(length - t0, 0, size)
             first_step = sequence.first + t0
             g_carry, memory = self._loop_backward(
-                q, (kept.states, base), (drives, place), sequence, first_step, n_steps, g_carry, g_after, memory
+                q, (kept.states, base), (drives, place), sequence, first_step, steps, g_carry, g_after, memory
             )
-            drive = trees.rows(drives, place, size) if self.plan.keep_drive else drive
+            if sequence.no_gradient is not None:  # the memory still holds the block after this one
+                memory = trees.zero_beyond(memory, t0 + jnp.arange(size) >= sequence.no_gradient)
+            drive = trees.rows(drives, place, size) if self.plan.keep_drive else drives
             g_update, g_drive = self._update_backward(q, before, drive, sequence, first_step, memory)
             # the matrices' products contract the long axis, the vectors' sums run over it
             g_linear = eqx.combine(*matrices_vjp(_long_axis_last(g_drive)), *vectors_vjp(g_drive))
@@ -85,7 +107,7 @@ class GradientSteps(Steps):
 
         # cleared once: the block visited first is the only one that may be shorter
         memory = jax.tree.map(lambda a: jnp.zeros((size, *a.shape), a.dtype), g_carry)
-        return fori_loop(0, n_blocks, block, (g_q, g_carry, memory))[:2]
+        return fori_loop(0, n_blocks - first_block, block, (g_q, g_carry, memory))[:2]
 
     def _drive(self, q: Prepared, before: Carry, sequence: Sequence, t0: Count) -> Tree:
         recurrent = jax.vmap(lambda c: self.recurrent(q, c, sequence))(before)
@@ -95,10 +117,10 @@ class GradientSteps(Steps):
         self, q: Prepared, after: Carry, exists: Array, sequence: Sequence, cotangent: Emitted, t0: Count
     ) -> tuple[Tree, Tree]:
         """Gradient of readout and sums: in the parameters, and in the states after every step of the block."""
-        floats, rest = eqx.partition(after, eqx.is_inexact_array)
+        floats, rest = trees.split(after)
         g_out = trees.rows(cotangent.outputs, t0, self.plan.block)
         g_out = trees.zero_beyond(trees.floats(g_out), exists)
-        _, vjp = jax.vjp(lambda q, f: trees.floats(self.read(q, eqx.combine(f, rest), exists, sequence)), q, floats)
+        _, vjp = jax.vjp(lambda q, f: trees.floats(self.read(q, trees.join(f, rest), exists, sequence)), q, floats)
         return vjp((_long_axis_last(g_out), trees.floats(cotangent.sums)))
 
     def _loop_backward(
@@ -108,37 +130,38 @@ class GradientSteps(Steps):
         drives: tuple[Tree, Count | int],
         sequence: Sequence,
         first_step: Count,
-        n_steps: Count,
+        steps: tuple[Count, Count],
         g_carry: Tree,
         g_after: Tree,
         memory: Tree,
     ) -> tuple[Tree, Tree]:
         """The loop: cotangent of the carry from step to step; returns the first one, and ``memory`` filled with all.
 
-        States before the steps and drives come as memory and the place where the block begins in it.
+        States before the steps and drives come as memory and the place where the block begins in it; ``steps`` are
+        the first and one past the last of the block's steps to walk.
         """
-        floats, rest = eqx.partition(states[0], eqx.is_inexact_array)
-        drive_floats, drive_rest = eqx.partition(drives[0], eqx.is_inexact_array)
+        floats, rest = trees.split(states[0])
+        drive_floats, drive_rest = trees.split(drives[0])
 
         def step(i: Count, loop: Any) -> Any:
             g, memory = loop
-            j = n_steps - 1 - i
+            j = steps[1] - 1 - i
             g = jax.tree.map(jnp.add, g, trees.row(g_after, j))
             memory = trees.put(memory, g, j)
             state, others = trees.row(floats, states[1] + j), trees.row(rest, states[1] + j)
 
             def update(state: Tree, d: Tree) -> Tree:
-                d = eqx.combine(d, trees.row(drive_rest, drives[1] + j))
-                return trees.floats(self.update(q, eqx.combine(state, others), d, first_step + j, sequence))
+                d = trees.join(d, trees.row(drive_rest, drives[1] + j))
+                return trees.floats(self.update(q, trees.join(state, others), d, first_step + j, sequence))
 
             g_state, g_drive = jax.vjp(update, state, trees.row(drive_floats, drives[1] + j))[1](g)
             g_state = jax.tree.map(jnp.add, g_state, self._recurrent_backward(q, state, others, g_drive, sequence))
             return g_state, memory
 
-        return fori_loop(0, n_steps, step, (g_carry, memory))
+        return fori_loop(0, steps[1] - steps[0], step, (g_carry, memory))
 
     def _recurrent_backward(self, q: Prepared, state: Tree, others: Tree, g_drive: Tree, sequence: Sequence) -> Tree:
-        primal, vjp = jax.vjp(lambda s: self.recurrent(q, eqx.combine(s, others), sequence), state)
+        primal, vjp = jax.vjp(lambda s: self.recurrent(q, trees.join(s, others), sequence), state)
         if primal is None:
             return jax.tree.map(jnp.zeros_like, state)
         if isinstance(primal, dict):  # drives without a recurrent part have no say here
@@ -149,11 +172,11 @@ class GradientSteps(Steps):
         self, q: Prepared, before: Carry, drive: Tree, sequence: Sequence, first_step: Count, total: Tree
     ) -> tuple[Tree, Tree]:
         """Gradient of a block's updates: in the parameters they read, and in the drives."""
-        floats, rest = eqx.partition(drive, eqx.is_inexact_array)
+        floats, rest = trees.split(drive)
 
         def updates(q: Tree, floats: Tree) -> Tree:
             times = first_step + jnp.arange(self.plan.block)
-            new = jax.vmap(lambda c, d, t: self.update(q, c, d, t, sequence))(before, eqx.combine(floats, rest), times)
+            new = jax.vmap(lambda c, d, t: self.update(q, c, d, t, sequence))(before, trees.join(floats, rest), times)
             return trees.floats(new)
 
         _, vjp = jax.vjp(updates, q, floats)

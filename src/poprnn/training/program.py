@@ -13,7 +13,7 @@ from poprnn.core import loops, mapping
 from poprnn.core.arrays import Array, Count, Key, PRNGKey, Scalar, Tree
 from poprnn.core.keys import member_key
 from poprnn.core.loops import while_loop
-from poprnn.tasks.contract import Setting, Stage, Trial
+from poprnn.tasks.contract import Setting, Stage, Task, Trial
 from poprnn.training import unroll as unrolling
 from poprnn.training.dynamics import Carry, Dynamics
 from poprnn.training.methods.contract import Method
@@ -32,8 +32,9 @@ class Program:
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
         self.monitors: tuple[Monitor, ...] = (Diverged(), *setup.training.monitors, BudgetSpent())
-        self.outcomes = tuple(m.outcome for m in self.monitors)
+        self.outcomes = (*(m.outcome for m in self.monitors), "ended_with_population")
         self.has_host_monitors = any(m.on == "host" for m in self.monitors)
+        self.has_population_monitors = any(m.on == "population" for m in self.monitors)
 
     @functools.cached_property
     def n_parts(self) -> int:
@@ -105,7 +106,12 @@ class Program:
                 return (value, gradient), carry
 
             (value, gradient), (length, workspace) = mapping.mean_of_parts(share, n_parts, (jnp.int32(0), workspace))
-            change, memory = optimizer.update(gradient, state.optimizer, state.parameters.trainable)
+            memory = state.optimizer
+            if type(setup.training.method).restarts is not Method.restarts:
+                fresh = optimizer.init(state.parameters.trainable)
+                restarts = setup.training.method.restarts(state.n_steps)
+                memory = jax.tree.map(lambda new, old: jnp.where(restarts, new, old), fresh, memory)
+            change, memory = optimizer.update(gradient, memory, state.parameters.trainable)
             weights = optax.apply_updates(state.parameters.trainable, change)
             return _accept(state, value, gradient, weights, memory, length), workspace
 
@@ -141,7 +147,9 @@ class Program:
         value = jnp.mean(losses) + batch.activity_penalty
         for penalty in training.penalties:
             value = value + penalty.strength * penalty.on_weights(batch.prepared)
-        return value, (jnp.asarray(batch.setting.length, jnp.int32), batch.workspace)
+        # a step without gradient is a third of the work, and the operation count multiplies by three
+        worth = batch.setting.length - (2 * jnp.asarray(batch.setting.no_gradient)) // 3
+        return value, (jnp.asarray(worth, jnp.int32), batch.workspace)
 
     def run_batch(
         self,
@@ -174,7 +182,12 @@ class Program:
         # where only a last readout is trained, no gradient goes back through time
         gradient = context.training and not (penalty is None and _trains_last_readout(setup, parameters))
         sequence = unrolling.Sequence(
-            jnp.swapaxes(trials.inputs, 0, 1), step_keys, setting.length, context, trials if task.closed_loop else None
+            jnp.swapaxes(trials.inputs, 0, 1),
+            step_keys,
+            setting.length,
+            context,
+            _seen_by_steps(trials, task, method),
+            no_gradient=_unless_none(setting.no_gradient),
         )
         carry, emitted, workspace = unrolling.unroll(
             dynamics,
@@ -278,7 +291,7 @@ def _draw(
     size = n_trials // part[1]
     places = part[0] * size + jnp.arange(size)  # a trial's randomness depends on its place in the whole batch
     sample_keys, start_keys, step_keys = (jax.vmap(lambda i, k=k: jax.random.fold_in(k, i))(places) for k in keys)
-    setting = method.adapt(setup.task.draw(stage, key=draw_key), context.schedule)
+    setting = method.adapt(setup.task.draw(stage, key=draw_key), context.schedule, setup.task)
     trials = jax.vmap(lambda k: setup.task.sample(setting, arrays, key=k))(sample_keys)
     # keeps XLA from fusing the random numbers into the transposition of the inputs, where they are ten times as slow
     return setting, lax.optimization_barrier(trials), start_keys, step_keys
@@ -299,6 +312,20 @@ def _accept(
         loss_sum=state.loss_sum + jnp.where(good, loss, 0),
         diverged=~good,
     )
+
+
+def _unless_none(n_steps: Count | int) -> Count | None:
+    """``None`` for a plain 0, so that nothing is computed for it."""
+    return None if isinstance(n_steps, int) and n_steps == 0 else jnp.asarray(n_steps, jnp.int32)
+
+
+def _seen_by_steps(trials: Trial, task: Task, method: Method) -> Trial | None:
+    """What the steps of an unroll may look at: closed loops at everything, methods at periods and skips."""
+    if task.closed_loop:
+        return trials
+    if not method.reads_trial:
+        return None
+    return Trial(None, None, None, trials.periods, None, trials.skips)  # type: ignore[arg-type]
 
 
 def state_of(setup: Setup) -> Tree:

@@ -88,7 +88,7 @@ class Setup(Blueprint):
 
     def __post_init__(self) -> None:
         self.training.curriculum.check(self.task)
-        self.training.method.check(self.cell)
+        self.training.method.check(self.cell, self.task)
         known = variable_fields(self)
         for name, values in self.population.vary.items():
             if name not in known:

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from poprnn.cells.contract import Context, add_drives
-from poprnn.core import mapping, trees
+from poprnn.core import loops, mapping, trees
 from poprnn.core.arrays import Array, Bool, Count, Float, Key, Tree
 from poprnn.core.loops import fori_loop
 from poprnn.training.dynamics import Carry, Dynamics, Prepared, context_at
@@ -27,6 +28,8 @@ class Sequence(NamedTuple):
     """Time of the first step (a long sequence comes in pieces)."""
     fixed: Tree = None
     """Prepared values that are not real numbers; filled in by :func:`unroll`."""
+    no_gradient: Count | None = None
+    """Steps at the beginning through which no gradient goes back."""
 
 
 class Emitted(NamedTuple):
@@ -185,6 +188,7 @@ class Steps:
                 q_ = _transpose(transposed)
                 drive = add_drives(trees.row(external, j), self.recurrent(q_, carry, sequence))
                 new = self.update(q_, carry, drive, sequence.first + t0 + j, sequence)
+                new = _in_python_without_gradient(new, t0 + j, sequence)
                 return new, trees.put(states, new, base + j + 1), trees.put(drives, drive, base + j)
 
             n_steps = jnp.clip(length - t0, 0, size)
@@ -199,6 +203,7 @@ class Steps:
             if self.reads:
                 exists = t0 + jnp.arange(size) < sequence.length
                 values, total = self.read(q, trees.rows(states, base + 1, size), exists, sequence)
+                values = _in_python_without_gradient(values, t0 + jnp.arange(size), sequence)
                 outputs = trees.put_rows(outputs, trees.zero_beyond(values, exists), t0)
                 sums = jax.tree.map(jnp.add, sums, total)
             return carry, states, drives, outputs, sums
@@ -227,6 +232,14 @@ class Steps:
             jax.tree.map(lambda s: jnp.zeros((n_steps, *s.shape[1:]), s.dtype), values),
             jax.tree.map(jnp.zeros_like, sums),
         )
+
+
+def _in_python_without_gradient(tree: Tree, time: Count, sequence: Sequence) -> Tree:
+    """Where loops are Python's, automatic differentiation sees every step; elsewhere the walk back ends in time."""
+    if sequence.no_gradient is None or not loops.are_python():
+        return tree
+    stopped = jnp.asarray(time < sequence.no_gradient)
+    return jax.tree.map(lambda a: jnp.where(trees.like(stopped, a), lax.stop_gradient(a), a), tree)
 
 
 def _transpose(q: Prepared) -> Prepared:

@@ -1,14 +1,14 @@
 """What a training method is: how the unroll departs from the base dynamics while a network is being trained."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from poprnn.cells.contract import Cell, Context
-from poprnn.core.arrays import Array, Count, PRNGKey, Tree
+from poprnn.core.arrays import Array, Bool, Count, PRNGKey, Tree
 from poprnn.core.blueprint import Blueprint
-from poprnn.tasks.contract import Setting
+from poprnn.tasks.contract import Setting, Task
 
 
 class Method(Blueprint):
@@ -20,19 +20,26 @@ class Method(Blueprint):
     """
 
     family = "methods"
+    reads_trial: ClassVar[bool] = False
+    """Whether :meth:`update` looks at ``context.trial``, its periods and skips."""
 
-    def check(self, cell: Cell) -> None:
-        """Raise ``ConfigurationError`` if the method cannot work with this cell."""
-        del cell
+    def check(self, cell: Cell, task: Task) -> None:
+        """Raise ``ConfigurationError`` if the method cannot work with this cell or task."""
+        del cell, task
 
     def schedule(self, n_step: Count) -> dict[str, Any]:
         """Values for training step ``n_step``; they stand in ``context.schedule``."""
         del n_step
         return {}
 
-    def adapt(self, setting: Setting, schedule: dict[str, Any]) -> Setting:
+    def restarts(self, n_step: Count) -> Bool[Array, ""] | bool:
+        """Whether the optimiser forgets what it has gathered (means, momentum) before training step ``n_step``."""
+        del n_step
+        return False
+
+    def adapt(self, setting: Setting, schedule: dict[str, Any], task: Task) -> Setting:
         """The batch's setting as the method wants it (a coarser dt, for instance)."""
-        del schedule
+        del schedule, task
         return setting
 
     def init(self, state: Tree) -> Tree:

@@ -31,12 +31,16 @@ class Monitor(Blueprint):
 
     ``on = "host"`` monitors get NumPy arrays instead of traced ones, after each evaluation, one member at a time
     (for checks in float64 or by other libraries); their state must be arrays too.
+
+    ``on = "population"`` monitors get NumPy arrays of all members at once, ``[member]`` first, NaN for members that
+    ended earlier, and say who ends. If anybody does, the run is over: the others end as ``ended_with_population``.
+    They never change a member's path before that.
     """
 
     family = "monitors"
     outcome: ClassVar[str]
     """One word for how the member ended."""
-    on: ClassVar[Literal["device", "host"]] = "device"
+    on: ClassVar[Literal["device", "host", "population"]] = "device"
 
     def init(self) -> Tree:
         """State at the start of training."""
