@@ -139,9 +139,7 @@ def _taus(lines: Mapping[str, tuple[np.ndarray, np.ndarray, str]], statistic: st
         )
 
 
-def compare_curricula(
-    runs: Runs, moments: Mapping[str, np.ndarray], moment: str = "memory N solved"
-) -> list[Drawing]:
+def compare_curricula(runs: Runs, moments: Mapping[str, np.ndarray], moment: str = "memory N solved") -> list[Drawing]:
     """The paper's figures 3b and 4b: progress, largest memory, and time constants at given moments.
 
     Args:
