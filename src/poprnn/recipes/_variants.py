@@ -160,18 +160,6 @@ def judge_fixed(
     return clauses, words, notes, first
 
 
-def by_member(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """N and ``[member, N]`` from rows (N, member, value), NaN where a member has no row: what figures are made of.
-
-    >>> by_member(np.array([[2, 0, 1.5], [3, 0, 1.6], [2, 4, 1.7]]))[1].tolist()
-    [[1.5, 1.6], [1.7, nan]]
-    """
-    (n, at), (members, who) = (np.unique(rows[:, i], return_inverse=True) for i in (0, 1))
-    values = np.full((len(members), len(n)), np.nan)
-    values[who, at] = rows[:, 2]
-    return n, values
-
-
 def draw_fixed(answers: Mapping[str, xr.Dataset], task: str, name: str = "fixed_tau", title: str | None = None) -> Any:
     """Figure 4a for the populations of one task: largest N with tau fixed and trained, ``None`` without any."""
     from poprnn.report.panels import by_group

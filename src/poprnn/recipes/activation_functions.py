@@ -23,7 +23,6 @@ from poprnn.recipes._variants import (
     about_training,
     all_diverged,
     ask_largest_n,
-    by_member,
     draw_fixed,
     judge_fixed,
     trained_and_fixed,
@@ -214,7 +213,7 @@ def draw(runs: dict[str, Run], answers: dict[str, xr.Dataset]) -> dict[str, Any]
 
 
 def _draw_timescales(answers: dict[str, xr.Dataset], task: str) -> list[Any]:
-    from poprnn.report.panels import over
+    from poprnn.report.panels import by_member, over
 
     drawn: list[Any] = []
     for quantity, variables in (("tau_net", ("mean", "std")), ("tau", ("mean", "sd"))):

@@ -8,7 +8,7 @@ import xarray as xr
 from scipy.stats import spearmanr
 
 from poprnn.recipes._timescales import CURRICULA, TASKS, both_curricula, brackets, correlation, tau_by_n, tau_rows
-from poprnn.recipes._variants import Clauses, about_training, all_diverged, ask_largest_n, by_member, verdict
+from poprnn.recipes._variants import Clauses, about_training, all_diverged, ask_largest_n, verdict
 from poprnn.recipes.contract import Claim, bootstrap
 from poprnn.training.run import Run
 from poprnn.training.settings import Setup
@@ -159,7 +159,7 @@ def _shorter(largest: Mapping[str, xr.Dataset], task: str, durations: list[int],
 
 def draw(runs: dict[str, Run], answers: dict[str, xr.Dataset]) -> dict[str, Any]:
     """Figure S6: tau / k against N, single-head and multi-head; and the largest N against k."""
-    from poprnn.report.panels import over
+    from poprnn.report.panels import by_member, over
 
     figures: dict[str, Any] = {}
     for task in TASKS:
@@ -203,6 +203,8 @@ def _largest(
     answers: Mapping[str, xr.Dataset], task: str, curriculum: str, durations: list[int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """k and ``[member, k]``."""
+    from poprnn.report.panels import by_member
+
     rows = [
         (k, member, n)
         for k in durations

@@ -185,7 +185,7 @@ def _words(label: str) -> str:
 
 def draw(runs: dict[str, Run], answers: dict[str, xr.Dataset]) -> dict[str, Any]:
     """Figures S12 and S14c, d: largest N by condition, tau and tau_net against N, accuracy after retraining."""
-    from poprnn.report.panels import by_group, over
+    from poprnn.report.panels import by_group, by_member, over
 
     order = (CURRICULA[0], *(f"window_{w}" for w in _windows(answers)), CURRICULA[1])
     figures = [
@@ -197,7 +197,7 @@ def draw(runs: dict[str, Run], answers: dict[str, xr.Dataset]) -> dict[str, Any]
         )
     ]
     for name in TAUS:
-        series = {_words(label): _by_n(_moments(answers, label, name)) for label in order}
+        series = {_words(label): by_member(_moments(answers, label, name)) for label in order}
         figures.append(
             over(
                 name,
@@ -227,11 +227,3 @@ def draw(runs: dict[str, Run], answers: dict[str, xr.Dataset]) -> dict[str, Any]
                 )
             )
     return {TASK: figures}
-
-
-def _by_n(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Every N, and ``[member, n]`` with NaN where a member did not solve it."""
-    (n, at), (members, who) = (np.unique(rows[:, i], return_inverse=True) for i in (0, 1))
-    values = np.full((len(members), len(n)), np.nan)
-    values[who, at] = rows[:, 2]
-    return n, values
