@@ -1,10 +1,15 @@
 """Judges on planted answers: each must pass what shows the claim and fail what does not."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import xarray as xr
 
+import poprnn as pr
 from poprnn.core import catalogue, recipe_files
+from poprnn.recipes._timescales import at_stages, tau_by_n, tau_rows
+from poprnn.training.run import Snapshot
 
 RNG = np.random.default_rng(0)
 
@@ -30,6 +35,51 @@ def over_n(memories, members=4, noise=0.02, **variables):
         },
         {"n": memories, "member": np.arange(members)},
     )
+
+
+# --- questions at every N -------------------------------------------------------------------------------------------
+
+TAU = np.array([[0.5, 2.0, 3.5], [1.0, 4.0, 4.0], [6.0, 6.0, 6.0]])
+
+
+def populated(task, curriculum, snapshots, **vary):
+    """Three members without training, with snapshots: name to who has got there."""
+    training = pr.Training(curriculum=curriculum)
+    run = pr.from_arrays(task, pr.cells.LeakyRNN(n_units=3), {"tau": TAU}, training=training)
+    population = pr.Population(members=3, vary={k.replace("__", "."): v for k, v in vary.items()})
+    kept = {name: Snapshot(np.array(who), np.zeros(3, int), run.parameters) for name, who in snapshots.items()}
+    setup = dataclasses.replace(run.setup, population=population)
+    return dataclasses.replace(run, setup=setup, snapshots=kept)
+
+
+def test_tau_by_n_has_a_row_for_each_time_that_a_member_solved_an_n():
+    task = pr.tasks.NParity(n_max=6)
+    stages = {"stage_000": [True, True, False], "stage_002": [True, False, False], "epoch_00001": [True] * 3}
+    rows = tau_rows(tau_by_n(populated(task, pr.curricula.MultiHead(), stages)), "mean")
+    # tau is held at dt = 1 from below
+    np.testing.assert_allclose(rows, [[2, 0, (1 + 2 + 3.5) / 3], [2, 1, 3], [4, 0, (1 + 2 + 3.5) / 3]], rtol=1e-6)
+    # from scratch every member has an N of its own, also when others are left out
+    scratch = populated(
+        task, pr.curricula.None_(head=1), {"stage_000": [True, False, True]}, training__curriculum__head=(1, 3, 4)
+    )
+    assert tau_rows(tau_by_n(scratch), "sd")[:, :2].tolist() == [[3, 0], [6, 2]]
+    assert tau_rows(tau_by_n(scratch.select([1, 2])), "mean").tolist() == [[6, 2, 6]]
+    # without memories, heads are counted
+    waves = populated(pr.tasks.TemporalPattern(n_max=3), pr.curricula.MultiHead(), stages)
+    assert tau_rows(tau_by_n(waves), "mean")[:, 0].tolist() == [1, 1, 3]
+    assert tau_rows(tau_by_n(populated(task, pr.curricula.MultiHead(), {})), "mean").shape == (0, 3)
+
+
+@pytest.mark.parametrize("every", [1, 2, 5])
+def test_questions_at_stages_are_put_to_every_so_many_and_the_last(every):
+    who = [[True] * 3, [True, True, False], [False, True, False], [False, True, False]]
+    run = populated(
+        pr.tasks.NDMS(n_max=6), pr.curricula.SingleHead(), {f"stage_{k:03d}": there for k, there in enumerate(who)}
+    )
+    found = at_stages(run, analysis="timescales_single", options={}, keep=["mean"], every=every)
+    assert found["n"].values.tolist() == {1: [2, 3, 4, 5], 2: [2, 4, 5], 5: [2, 5]}[every]
+    mean = np.maximum(TAU, 1).mean(axis=1)
+    np.testing.assert_allclose(found["mean"].values, [np.where(who[int(n) - 2], mean, np.nan) for n in found["n"]])
 
 
 # --- network_timescales ---------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from poprnn.analysis._population import heads_by_stage
+from poprnn.analysis._population import stage_snapshots
 from poprnn.analysis._statistics import group_tests
 from poprnn.recipes._timescales import TASKS
 from poprnn.recipes.contract import Claim
@@ -16,13 +16,7 @@ from poprnn.training.run import Run
 
 def solved(run: Run) -> dict[int, np.ndarray]:
     """Each N that somebody has solved, with who has: the members of its stage snapshot."""
-    names = sorted(name for name in run.snapshots if name.startswith("stage_"))
-    if not names:
-        return {}
-    task: Any = run.task
-    newest = heads_by_stage(run, np.array([int(name.removeprefix("stage_")) for name in names]))[1][0]
-    reached = (np.asarray(run.snapshots[name].reached) for name in names)
-    return {int(task.n_min + head): who for head, who in zip(newest, reached, strict=True) if who.any()}
+    return {int(stage.n[0]): stage.reached for stage in stage_snapshots(run) if stage.reached.any()}
 
 
 def tasks_in(answers: Iterable[str]) -> list[str]:

@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 from scipy.stats import spearmanr
 
-from poprnn.analysis._population import heads_by_stage, smallest_dt
+from poprnn.analysis._population import smallest_dt, stage_snapshots
 from poprnn.analysis.contract import check_options
 from poprnn.cells.contract import Cell
 from poprnn.cells.leaky_rnn import LeakyRNN
@@ -104,17 +104,13 @@ def largest_n(run: Run, *, threshold: Fraction = 0.98, n_trials: PositiveInt = 1
     The training's own evaluations chose the stage, so the verdict comes from trials they have not seen: the mean over
     the stage's active heads and the newest head's accuracy must both exceed the threshold again. 0 where none does.
     """
-    task: Any = run.task
     best = np.zeros(run.n_members, int)
-    for name, snapshot in run.snapshots.items():
-        stage = int(name.removeprefix("stage_"))
-        active, newest = (np.asarray(a) for a in run.setup.training.curriculum.heads(task, stage))
-        accuracy = evaluate(run.at(name), heads=active[None, :], n_trials=n_trials)["accuracy"][:, 0]
-        good = (np.nanmean(np.where(active, accuracy, np.nan), axis=1) > threshold) & (
-            accuracy[:, int(newest)] > threshold
-        )
-        n = task.n_min + int(newest)
-        best = np.where(snapshot.reached & good, np.maximum(best, n), best)
+    for stage in stage_snapshots(run):
+        active, newest = stage.active[0], stage.newest[0]
+        accuracy = evaluate(run.at(stage.name), heads=active[None, :], n_trials=n_trials)["accuracy"][:, 0]
+        mean = np.nanmean(np.where(active, accuracy, np.nan), axis=1)
+        good = (mean > threshold) & (accuracy[:, newest] > threshold)
+        best = np.where(stage.reached & good, np.maximum(best, stage.n), best)
     return xr.Dataset({"largest_n": ("member", best)}, {"member": run.member_index})
 
 
@@ -124,18 +120,10 @@ def tau_by_n(run: Run) -> xr.Dataset:
     For tasks without memories N, n counts heads.
     """
     rows = []
-    task: Any = run.task
     cell: Any = run.cell
-    scratch = isinstance(run.setup.training.curriculum, None_)
-    for name, snapshot in run.snapshots.items():
-        stage = int(name.removeprefix("stage_"))
-        tau = np.maximum(_tau(snapshot.parameters), smallest_dt(run) or cell.dt)
-        for k in np.flatnonzero(snapshot.reached):
-            if scratch:
-                head = int(run.setup.population.values(int(run.member_index[k]))["training.curriculum.head"])
-            else:
-                head = int(run.setup.training.curriculum.heads(run.task, stage)[1])
-            rows.append((getattr(task, "n_min", 1) + head, run.member_index[k], tau[k].mean(), tau[k].std()))
+    for stage in stage_snapshots(run):
+        tau = np.maximum(_tau(stage.parameters), smallest_dt(run) or cell.dt)
+        rows += [(stage.n[k], run.member_index[k], tau[k].mean(), tau[k].std()) for k in np.flatnonzero(stage.reached)]
     columns = np.array(rows, float).reshape(-1, 4).T
     return xr.Dataset(
         {name: ("moment", column) for name, column in zip(("n", "who", "mean", "sd"), columns, strict=True)}
@@ -155,20 +143,18 @@ def at_stages(
     """
     function = catalogue.find("analyses", analysis)
     options = check_options(function, options)
-    names = sorted(name for name in run.snapshots if name.startswith("stage_"))
-    chosen = sorted({*names[::every], *names[-1:]})
-    stages = np.array([int(name.removeprefix("stage_")) for name in chosen], int)
+    stages = stage_snapshots(run)
+    chosen = [stage for i, stage in enumerate(stages) if i % every == 0 or stage is stages[-1]]
     rows = []
-    for name in chosen:
+    for stage in chosen:
         # everybody is measured, also those who are not there, so that all stages share one compiled program
-        answer = function(run.at(name), **options)[keep]
-        there = xr.DataArray(run.snapshots[name].reached, dims="member")
+        answer = function(run.at(stage.name), **options)[keep]
+        there = xr.DataArray(stage.reached, dims="member")
         rows.append(answer.reset_coords(drop=True).drop_vars("member", errors="ignore").astype(float).where(there))
     if not rows:
         return xr.Dataset({name: (("n", "member"), np.zeros((0, run.n_members))) for name in keep})
-    newest = heads_by_stage(run, stages)[1][0]
-    task: Any = run.task
-    return xr.concat(rows, xr.DataArray(task.n_min + newest, dims="n", name="n")).assign_coords(member=run.member_index)
+    memory = xr.DataArray([stage.n[0] for stage in chosen], dims="n", name="n")
+    return xr.concat(rows, memory).assign_coords(member=run.member_index)
 
 
 def tau_rows(answer: xr.Dataset, name: str) -> np.ndarray:
