@@ -8,7 +8,8 @@ import xarray as xr
 
 import poprnn as pr
 from poprnn.core import catalogue, recipe_files
-from poprnn.recipes._timescales import at_stages, tau_by_n, tau_rows
+from poprnn.recipes._timescales import at_stages, largest_n, tau_by_n, tau_rows
+from poprnn.recipes.temporal_patterns import waves_learned
 from poprnn.training.run import Snapshot
 
 RNG = np.random.default_rng(0)
@@ -68,6 +69,37 @@ def test_tau_by_n_has_a_row_for_each_time_that_a_member_solved_an_n():
     waves = populated(pr.tasks.TemporalPattern(n_max=3), pr.curricula.MultiHead(), stages)
     assert tau_rows(tau_by_n(waves), "mean")[:, 0].tolist() == [1, 1, 3]
     assert tau_rows(tau_by_n(populated(task, pr.curricula.MultiHead(), {})), "mean").shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("task", "question", "expected"),
+    [
+        (pr.tasks.NParity(n_max=6), lambda run: largest_n(run, threshold=0.9)["largest_n"], [4, 2, 0]),
+        (pr.tasks.TemporalPattern(n_max=3), lambda run: waves_learned(run)["waves"], [3, 1, 0]),
+    ],
+    ids=["memories", "waves"],
+)
+def test_the_largest_n_is_that_of_the_last_stage_passed_once_more(monkeypatch, task, question, expected):
+    """Against planted scores of the newest head and of the others, by stage and member.
+
+    First member: all are good. Second: its newest head is too low at the last stage, and the stage before it was not
+    reached. Third: either the newest head or the mean is too low.
+    """
+    scores = {"stage_000": [0.99, 0.92, 0.5], "stage_001": [0.99, 0.99, 0.99], "stage_002": [0.95, 0.89, 0.99]}
+    rest = {"stage_000": [0.99, 0.99, 0.99], "stage_001": [0.99, 0.99, 0.5], "stage_002": [0.95, 0.95, 0.7]}
+
+    def evaluated(run, *, heads, n_trials):
+        (active,) = heads
+        (name,) = (name for name, stage in zip(scores, range(3), strict=True) if active.sum() == stage + 1)
+        found = np.full((3, 1, len(active)), np.nan)
+        found[:, 0, active] = np.array(rest[name])[:, None]
+        found[:, 0, active.sum() - 1] = scores[name]
+        return {task.score: found}
+
+    monkeypatch.setattr("poprnn.recipes._timescales.evaluate", evaluated)
+    who = {"stage_000": [True] * 3, "stage_001": [True, False, True], "stage_002": [True, True, True]}
+    run = populated(task, pr.curricula.MultiHead(threshold=0.9), who)
+    assert question(run).values.tolist() == expected
 
 
 @pytest.mark.parametrize("every", [1, 2, 5])

@@ -102,14 +102,15 @@ def largest_n(run: Run, *, threshold: Fraction = 0.98, n_trials: PositiveInt = 1
     """``largest_n`` (member): the largest N whose stage was passed and whose snapshot scores above threshold once more.
 
     The training's own evaluations chose the stage, so the verdict comes from trials they have not seen: the mean over
-    the stage's active heads and the newest head's accuracy must both exceed the threshold again. 0 where none does.
+    the stage's active heads and the newest head's score must both exceed the threshold again. 0 where none does. For
+    tasks without memories N it is the number of heads.
     """
     best = np.zeros(run.n_members, int)
     for stage in stage_snapshots(run):
         active, newest = stage.active[0], stage.newest[0]
-        accuracy = evaluate(run.at(stage.name), heads=active[None, :], n_trials=n_trials)["accuracy"][:, 0]
-        mean = np.nanmean(np.where(active, accuracy, np.nan), axis=1)
-        good = (mean > threshold) & (accuracy[:, newest] > threshold)
+        scores = evaluate(run.at(stage.name), heads=active[None, :], n_trials=n_trials)[run.task.score][:, 0]
+        mean = np.nanmean(np.where(active, scores, np.nan), axis=1)
+        good = (mean > threshold) & (scores[:, newest] > threshold)
         best = np.where(stage.reached & good, np.maximum(best, stage.n), best)
     return xr.Dataset({"largest_n": ("member", best)}, {"member": run.member_index})
 
