@@ -9,6 +9,7 @@ import xarray as xr
 import poprnn as pr
 from poprnn.core import catalogue, recipe_files
 from poprnn.recipes._timescales import at_stages, largest_n, tau_by_n, tau_rows
+from poprnn.recipes.contract import scale_of
 from poprnn.recipes.temporal_patterns import waves_learned
 from poprnn.training.run import Snapshot
 
@@ -112,6 +113,39 @@ def test_questions_at_stages_are_put_to_every_so_many_and_the_last(every):
     assert found["n"].values.tolist() == {1: [2, 3, 4, 5], 2: [2, 4, 5], 5: [2, 5]}[every]
     mean = np.maximum(TAU, 1).mean(axis=1)
     np.testing.assert_allclose(found["mean"].values, [np.where(who[int(n) - 2], mean, np.nan) for n in found["n"]])
+
+
+def network_questions():
+    """Those about timescales within the network: label, and options without ``analysis`` and ``every``."""
+    net = ["mean", "std", "population_tau", "aic_bic_agreement", "r_squared"]
+    by = lambda steps, **more: {"n_steps": steps, "n_trials": 2, **more}
+    both = ("single_head", "multi_head")
+    tasks = [f"{task}-{c}" for task in ("n_parity", "n_dms") for c in both]
+    variants = [f"{variant}-{task}" for variant in ("relu", "tanh", "leaky_relu", "outside") for task in tasks]
+    windows = [*both, "window_2", "window_3", "window_5"]
+    return {
+        "network_timescales": {f"{t}/{c}": (by(500, criterion=c), net) for t in tasks for c in ("aic", "trials")},
+        "activation_functions": dict.fromkeys(variants, (by(300), net)),
+        "sliding_windows": dict.fromkeys(windows, (by(500), net[:-1])),
+    }
+
+
+@pytest.mark.parametrize("name", network_questions())
+def test_answers_that_were_kept_are_found_again(name):
+    """An answer on disk is found by its label, the question's name and its options, whatever else changes here."""
+    module, scale, asked = catalogue.find("recipes", name), scale_of(name, "smoke"), {}
+
+    def ask(label, question, run, **options):
+        if question.__name__ == "at_stages":
+            asked[label] = options
+        return xr.Dataset({"largest_n": ("member", np.zeros(3))}, {"member": np.arange(3)})
+
+    run = populated(pr.tasks.NParity(), pr.curricula.SingleHead(), {})
+    module.answers(dict.fromkeys(module.experiments(scale), run), scale, ask)
+    assert asked == {
+        label: {"analysis": "autocorrelation_timescales", "options": options, "keep": keep, "every": 1}
+        for label, (options, keep) in network_questions()[name].items()
+    }
 
 
 # --- network_timescales ---------------------------------------------------------------------------------------------

@@ -25,6 +25,8 @@ from poprnn.training.settings import Population, Setup, Training
 
 TASKS = ("n_parity", "n_dms")
 CURRICULA = ("single_head", "multi_head")
+NETWORK = ("mean", "std", "population_tau", "aic_bic_agreement", "r_squared")
+"""What is kept of the timescales that units have within their network."""
 SGD = Sgd(learning_rate=0.05, momentum=0.1, nesterov=True, clip_norm=2.0)
 
 
@@ -156,6 +158,24 @@ def at_stages(
         return xr.Dataset({name: (("n", "member"), np.zeros((0, run.n_members))) for name in keep})
     memory = xr.DataArray([stage.n[0] for stage in chosen], dims="n", name="n")
     return xr.concat(rows, memory).assign_coords(member=run.member_index)
+
+
+def ask_network_timescales(
+    ask: Any, label: str, run: Run, scale: Mapping[str, Any], keep: Iterable[str] = NETWORK, **options: Any
+) -> xr.Dataset:
+    """Timescales of the activity (``autocorrelation_timescales``) over (n, …) at the N that were solved.
+
+    Sequences, their length and which stages are a scale's; ``options`` are further ones of the analysis.
+    """
+    return ask(
+        label,
+        at_stages,
+        run,
+        analysis="autocorrelation_timescales",
+        options={"n_steps": scale["n_steps"], "n_trials": scale["n_trials"], **options},
+        keep=list(keep),
+        every=scale["every"],
+    )
 
 
 def tau_rows(answer: xr.Dataset, name: str) -> np.ndarray:

@@ -9,7 +9,7 @@ import xarray as xr
 from poprnn.recipes._timescales import (
     CURRICULA,
     TASKS,
-    at_stages,
+    ask_network_timescales,
     brackets,
     correlation,
     interval_of,
@@ -29,7 +29,6 @@ from poprnn.recipes._variants import (
     verdict,
 )
 from poprnn.recipes.contract import Claim
-from poprnn.recipes.network_timescales import KEEP
 from poprnn.training.run import Run
 from poprnn.training.settings import Setup
 
@@ -61,15 +60,7 @@ def answers(runs: dict[str, Run], scale: dict[str, Any], ask: Any) -> dict[str, 
         if label.endswith("fixed") or all_diverged(run):
             continue
         out[f"{label}/tau"] = ask(label, tau_by_n, run)
-        out[f"{label}/tau_net"] = ask(
-            label,
-            at_stages,
-            run,
-            analysis="autocorrelation_timescales",
-            options={"n_steps": scale["n_steps"], "n_trials": scale["n_trials"]},
-            keep=KEEP,
-            every=scale["every"],
-        )
+        out[f"{label}/tau_net"] = ask_network_timescales(ask, label, run, scale)
     return out
 
 

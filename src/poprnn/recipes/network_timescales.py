@@ -8,7 +8,7 @@ import xarray as xr
 from poprnn.recipes._timescales import (
     CURRICULA,
     TASKS,
-    at_stages,
+    ask_network_timescales,
     both_curricula,
     brackets,
     correlation,
@@ -19,8 +19,6 @@ from poprnn.recipes._timescales import (
 from poprnn.recipes.contract import Claim
 from poprnn.training.run import Run
 from poprnn.training.settings import Setup
-
-KEEP = ["mean", "std", "population_tau", "aic_bic_agreement", "r_squared"]
 
 
 def experiments(scale: dict[str, Any]) -> dict[str, Setup]:
@@ -37,15 +35,8 @@ def answers(runs: dict[str, Run], scale: dict[str, Any], ask: Any) -> dict[str, 
     out = {}
     for label, run in runs.items():
         for criterion in ("aic", "trials"):
-            out[f"{label}/{criterion}"] = ask(
-                f"{label}/{criterion}",
-                at_stages,
-                run,
-                analysis="autocorrelation_timescales",
-                options={"n_steps": scale["n_steps"], "n_trials": scale["n_trials"], "criterion": criterion},
-                keep=KEEP,
-                every=scale["every"],
-            )
+            name = f"{label}/{criterion}"
+            out[name] = ask_network_timescales(ask, name, run, scale, criterion=criterion)
     return out
 
 

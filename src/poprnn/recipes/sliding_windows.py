@@ -8,7 +8,7 @@ import xarray as xr
 from poprnn.recipes._robustness import Verdict, solved
 from poprnn.recipes._timescales import (
     CURRICULA,
-    at_stages,
+    ask_network_timescales,
     both_curricula,
     brackets,
     correlation,
@@ -27,7 +27,7 @@ from poprnn.training.run import Run
 from poprnn.training.settings import Setup
 
 TASK = "n_parity"
-KEEP = ["mean", "std", "population_tau", "aic_bic_agreement"]
+KEEP = ("mean", "std", "population_tau", "aic_bic_agreement")
 RETRAINED = 5
 """The window whose networks the paper retrains."""
 TAUS = ("tau", "tau_net")
@@ -43,19 +43,10 @@ def experiments(scale: dict[str, Any]) -> dict[str, Setup]:
 def answers(runs: dict[str, Run], scale: dict[str, Any], ask: Any) -> dict[str, xr.Dataset]:
     """Largest N, tau and tau_net at the N that were solved, and retraining of three populations from one or two N."""
     out = {}
-    network = {"n_steps": scale["n_steps"], "n_trials": scale["n_trials"]}
     for label, run in runs.items():
         out[f"{label}/largest_n"] = ask_largest_n(ask, label, run, scale)
         out[f"{label}/tau"] = ask(label, tau_by_n, run)
-        out[f"{label}/tau_net"] = ask(
-            label,
-            at_stages,
-            run,
-            analysis="autocorrelation_timescales",
-            options=network,
-            keep=KEEP,
-            every=scale["every"],
-        )
+        out[f"{label}/tau_net"] = ask_network_timescales(ask, label, run, scale, KEEP)
     how = {"epochs": scale["retrain_epochs"], "steps_per_epoch": scale["retrain_steps"]}
     for label in (*CURRICULA, f"window_{RETRAINED}"):
         for start, to in (("from_n", "to"), ("far_n", "far_to")):
