@@ -15,8 +15,18 @@ from poprnn.training.run import Run
 
 
 def solved(run: Run) -> dict[int, np.ndarray]:
-    """Each N that somebody has solved, with who has: the members of its stage snapshot."""
-    return {int(stage.n[0]): stage.reached for stage in stage_snapshots(run) if stage.reached.any()}
+    """Each N that somebody has solved, with who has: the members of its stage snapshot.
+
+    Members that diverged later are not asked anything, so they do not count.
+    """
+    left = np.array([word != "diverged" for word in run.outcome])
+    return {int(stage.n[0]): who for stage in stage_snapshots(run) if (who := stage.reached & left).any()}
+
+
+def largest_common(runs: Iterable[Run], members: int = 2) -> int | None:
+    """The largest N that at least so many members of every population have solved; ``None`` if there is none."""
+    there = [{n for n, who in solved(run).items() if who.sum() >= members} for run in runs]
+    return max(set.intersection(*there), default=None)
 
 
 def tasks_in(answers: Iterable[str]) -> list[str]:

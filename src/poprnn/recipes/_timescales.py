@@ -183,16 +183,6 @@ def tau_rows(answer: xr.Dataset, name: str) -> np.ndarray:
     return np.stack([answer[column].values for column in ("n", "who", name)], axis=1).astype(float)
 
 
-def largest_common(rows: Iterable[np.ndarray], members: int = 2) -> int | None:
-    """The largest N that at least so many members of every population have solved; ``None`` if there is none."""
-    common: set[float] | None = None
-    for mine in rows:
-        n, counts = np.unique(mine[:, 0], return_counts=True)
-        there = set(n[counts >= members])
-        common = there if common is None else common & there
-    return int(max(common)) if common else None
-
-
 # --- statistics of values over N -----------------------------------------------------------------------------------
 
 

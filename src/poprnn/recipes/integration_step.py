@@ -11,6 +11,7 @@ from scipy import stats
 from poprnn.analysis._probe import at_memory
 from poprnn.cells.leaky_rnn import LeakyRNN
 from poprnn.core.blueprint import PositiveInt
+from poprnn.recipes._robustness import largest_common
 from poprnn.recipes._timescales import (
     CURRICULA,
     TASKS,
@@ -18,7 +19,6 @@ from poprnn.recipes._timescales import (
     brackets,
     correlation,
     interval_of,
-    largest_common,
     tau_by_n,
     tau_rows,
 )
@@ -60,7 +60,7 @@ def answers(runs: dict[str, Run], scale: dict[str, Any], ask: Any) -> dict[str, 
     steps = sorted({*scale["steps"], scale["alone"], *scale["unseen_smaller"], *scale["unseen_larger"]})
     for task in scale.get("tasks", TASKS):
         mine = {label: run for label, run in runs.items() if label.startswith(task)}
-        n = largest_common([tau_rows(out[f"{label}/tau"], "mean") for label in mine])
+        n = largest_common(mine.values())
         for label, run in mine.items() if n else ():
             out[f"{label}/accuracy"] = ask(label, accuracy_at_steps, run, n=n, steps=steps).assign_attrs(n=n)
     several = xr.Dataset({"trained": ("steps", scale["steps"])})
