@@ -253,3 +253,16 @@ def after_scratch(run: Run, *, n_trials: PositiveInt = 12800) -> xr.Dataset:
     passed = run.history["passed"]
     epochs = np.where(passed.any(axis=0), passed.argmax(axis=0) + 1.0, np.nan)
     return xr.Dataset({"accuracy": ("member", accuracy), "epochs": ("member", epochs)}, {"member": run.member_index})
+
+
+def by_trained_n(found: xr.Dataset, name: str, blank: float = np.nan) -> dict[int, np.ndarray]:
+    """A variable of :func:`ask_after_scratch` by the N that members were trained on; ``blank`` takes NaN's place.
+
+    Members that diverged answer by chance: ``blank = 0.5`` for their accuracy.
+
+    >>> found = xr.Dataset({"n": ("member", [2, 5, 2]), "accuracy": ("member", [0.9, np.nan, 0.7])})
+    >>> {n: values.tolist() for n, values in by_trained_n(found, "accuracy", blank=0.5).items()}
+    {2: [0.9, 0.7], 5: [0.5]}
+    """
+    n, values = found["n"].values, found[name].fillna(blank).values
+    return {int(k): values[n == k] for k in np.unique(n)}

@@ -10,7 +10,15 @@ from poprnn.cells.contract import Cell
 from poprnn.cells.gru import GRU
 from poprnn.cells.lstm import LSTM
 from poprnn.recipes._robustness import Verdict, hyphened
-from poprnn.recipes._timescales import CURRICULA, TASKS, ask_after_scratch, both_curricula, brackets, from_scratch
+from poprnn.recipes._timescales import (
+    CURRICULA,
+    TASKS,
+    ask_after_scratch,
+    both_curricula,
+    brackets,
+    by_trained_n,
+    from_scratch,
+)
 from poprnn.recipes._variants import about_training, ask_largest_n
 from poprnn.recipes.contract import Claim
 from poprnn.training.optimizers.adam import Adam
@@ -58,7 +66,7 @@ def judge(answers: dict[str, xr.Dataset], about: dict[str, Any]) -> list[Claim]:
             single, multi = (answers[f"{task}-{cell}-{c}"]["largest_n"].values for c in CURRICULA)
             verdict.members += len(single) + len(multi) + answers[f"{task}-{cell}-none"].sizes["member"]
             name = f"{task} {cell.upper()}"
-            _judge_none(verdict, name, multi, _accuracy(answers[f"{task}-{cell}-none"]))
+            _judge_none(verdict, name, multi, by_trained_n(answers[f"{task}-{cell}-none"], "accuracy", blank=0.5))
             if cell == "lstm":
                 _judge_single(verdict, name, multi, single)
     for words in about_training({k: a for k, a in answers.items() if not k.endswith("none")}, rule["epochs"]):
@@ -66,12 +74,6 @@ def judge(answers: dict[str, xr.Dataset], about: dict[str, Any]) -> list[Claim]:
     if tasks != list(TASKS):
         verdict.note(f"stand-in: {', '.join(tasks)} only")
     return [verdict.claim()]
-
-
-def _accuracy(found: xr.Dataset) -> dict[int, np.ndarray]:
-    """Accuracies of the members trained on each N; those that diverged answer by chance."""
-    n, accuracy = found["n"].values, np.nan_to_num(found["accuracy"].values, nan=0.5)
-    return {int(k): accuracy[n == k] for k in np.unique(n)}
 
 
 def _largest_from_scratch(accuracy: dict[int, np.ndarray], threshold: float) -> int:
@@ -147,7 +149,7 @@ def draw(runs: dict[str, Run], answers: dict[str, xr.Dataset]) -> dict[str, Any]
         cells = [cell for cell in CELLS if f"{task}-{cell}-none" in answers]
         if not cells:
             continue
-        none = {cell: _accuracy(answers[f"{task}-{cell}-none"]) for cell in cells}
+        none = {cell: by_trained_n(answers[f"{task}-{cell}-none"], "accuracy", blank=0.5) for cell in cells}
         largest = {
             cell.upper(): {"from scratch": [_largest_from_scratch(none[cell], 0.98)]}
             | {hyphened(c): answers[f"{task}-{cell}-{c}"]["largest_n"].values for c in CURRICULA}
