@@ -1,6 +1,7 @@
 """Judges on planted answers: each must pass what shows the claim and fail what does not."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -8,8 +9,8 @@ import xarray as xr
 
 import poprnn as pr
 from poprnn.core import catalogue, recipe_files
-from poprnn.recipes._timescales import at_stages, largest_n, tau_by_n, tau_rows
-from poprnn.recipes.contract import scale_of
+from poprnn.recipes._timescales import at_stages, interval_of, largest_n, tau_by_n, tau_rows
+from poprnn.recipes.contract import bootstrap, scale_of
 from poprnn.recipes.temporal_patterns import waves_learned
 from poprnn.training.run import Snapshot
 
@@ -146,6 +147,50 @@ def test_answers_that_were_kept_are_found_again(name):
         label: {"analysis": "autocorrelation_timescales", "options": options, "keep": keep, "every": 1}
         for label, (options, keep) in network_questions()[name].items()
     }
+
+
+# --- intervals ------------------------------------------------------------------------------------------------------
+
+ONE, OTHER = np.array([1.0, 2.0, 4.0, 8.0]), np.array([0.5, 0.6, 3.0])
+
+
+def every_resample(sample):
+    return [np.array(drawn) for drawn in itertools.product(sample, repeat=len(sample))]
+
+
+@pytest.mark.parametrize(
+    ("statistic", "samples"),
+    [
+        (np.mean, [ONE]),
+        (lambda a, b: a.mean() - b.mean(), [ONE, OTHER]),
+        (lambda a, b: b.mean() / a.max(), [OTHER, ONE]),
+    ],
+    ids=["mean", "difference", "ratio"],
+)
+def test_intervals_against_all_resamples_there_are(statistic, samples):
+    """Of so few members every resample can be listed; 2.5 % of them lie beyond either end."""
+    values = np.array([statistic(*drawn) for drawn in itertools.product(*map(every_resample, samples))])
+    low, high = bootstrap(statistic, *samples)
+    assert (values < low).mean() < 0.035 and (values > high).mean() < 0.035
+    assert (values <= low).mean() > 0.015 and (values >= high).mean() > 0.015
+
+
+def test_the_seed_of_resamples():
+    sample = RNG.normal(size=20)
+    assert bootstrap(np.mean, sample) == bootstrap(np.mean, sample) != bootstrap(np.mean, sample, seed=1)
+
+
+def test_a_lone_member_has_no_interval():
+    assert np.isnan(bootstrap(lambda a, b: a.mean() - b.mean(), ONE, OTHER[:1])).all()
+    assert np.isnan(bootstrap(np.mean, ONE[:0])).all()
+
+
+def test_members_are_resampled_with_all_their_moments():
+    """The mean over moments of members with one and with three of them: 2, 1 or, of 4 moments, 5 / 4."""
+    rows = np.array([[2, 0, 2.0], [2, 7, 1.0], [3, 7, 1.0], [4, 7, 1.0]])
+    seen = set()
+    interval_of(rows, lambda mine: seen.add(mine[:, 2].mean()) or mine[:, 2].mean())
+    assert seen == {2, 1, 1.25}
 
 
 # --- network_timescales ---------------------------------------------------------------------------------------------

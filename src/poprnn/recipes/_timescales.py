@@ -210,7 +210,8 @@ def slope_of(rows: np.ndarray) -> float:
 def interval_of(rows: np.ndarray, statistic: Any = slope_of) -> list[float]:
     """95 % interval of a statistic of rows (N, member, …), resampling members with all their moments."""
     by_member = [rows[rows[:, 1] == m] for m in np.unique(rows[:, 1])]
-    return bootstrap(lambda places: statistic(np.concatenate([by_member[p] for p in places])), len(by_member))
+    chosen = lambda places: np.concatenate([by_member[int(p)] for p in places])
+    return bootstrap(lambda places: statistic(chosen(places)), np.arange(len(by_member)))
 
 
 def brackets(interval: Iterable[float]) -> str:

@@ -8,6 +8,7 @@ import xarray as xr
 
 from poprnn.cells.leaky_rnn import LeakyRNN
 from poprnn.recipes._timescales import CURRICULA, both_curricula, brackets, largest_n, setup
+from poprnn.recipes.contract import bootstrap
 from poprnn.training.curricula.multi_head import MultiHead
 from poprnn.training.curricula.single_head import SingleHead
 from poprnn.training.run import Run
@@ -106,19 +107,13 @@ def ratio_of_means(above: Sequence[np.ndarray], below: np.ndarray) -> tuple[floa
 
     Members are resampled within each condition; the largest is chosen anew in every resample.
     """
-    from scipy.stats import bootstrap
 
     def ratio(*samples: np.ndarray) -> float:
         *tops, bottom = (float(np.mean(s)) for s in samples)
         return max(tops) / bottom if bottom > 0 else float("nan")
 
     value = ratio(*above, below)
-    if min(len(s) for s in (*above, below)) < 2 or not np.isfinite(value):
-        return value, [float("nan")] * 2
-    found = bootstrap(
-        (*above, below), ratio, vectorized=False, n_resamples=2000, method="percentile", rng=np.random.default_rng(0)
-    )
-    return value, [float(found.confidence_interval.low), float(found.confidence_interval.high)]
+    return value, bootstrap(ratio, *above, below) if np.isfinite(value) else [float("nan")] * 2
 
 
 def judge_fixed(

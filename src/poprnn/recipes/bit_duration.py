@@ -106,7 +106,7 @@ def _near(
             continue
         by_one = [rows[rows[:, 1] == member] for member in np.unique(rows[:, 1])]
         last = np.array([mine[mine[:, 0].argmax(), 2] / k for mine in by_one])
-        interval = bootstrap(lambda places, last=last: float(last[places].mean()), len(last))  # type: ignore[misc]
+        interval = bootstrap(np.mean, last)
         first = first or interval
         clauses.append(bool(round(abs(last.mean() - 1), 9) <= within))
         words.append(f"k = {k}: {last.mean():.2f} {brackets(interval)}")

@@ -20,7 +20,7 @@ from poprnn.recipes._timescales import (
     from_scratch,
 )
 from poprnn.recipes._variants import about_training, ask_largest_n
-from poprnn.recipes.contract import Claim
+from poprnn.recipes.contract import Claim, bootstrap
 from poprnn.training.optimizers.adam import Adam
 from poprnn.training.run import Run
 from poprnn.training.settings import Setup
@@ -93,15 +93,11 @@ def _judge_none(verdict: Verdict, name: str, multi: np.ndarray, none: dict[int, 
         return
     memories = list(none)
 
-    def difference(places: np.ndarray, *by_n: np.ndarray) -> float:
-        resampled = dict(zip(memories, by_n, strict=True))
-        return _mean(multi[places.astype(int)]) - _largest_from_scratch(resampled, threshold)
+    def difference(multi: np.ndarray, *by_n: np.ndarray) -> float:
+        return _mean(multi) - _largest_from_scratch(dict(zip(memories, by_n, strict=True)), threshold)
 
     _clause(
-        verdict,
-        f"{name}: multi-head {_mean(multi):.3g}, from scratch {largest}",
-        difference,
-        (np.arange(len(multi)), *none.values()),
+        verdict, f"{name}: multi-head {_mean(multi):.3g}, from scratch {largest}", difference, (multi, *none.values())
     )
 
 
@@ -120,16 +116,11 @@ def _judge_single(verdict: Verdict, name: str, multi: np.ndarray, single: np.nda
 
 def _clause(verdict: Verdict, words: str, difference: Callable[..., float], samples: tuple[np.ndarray, ...]) -> None:
     """Whether a difference and its interval, resampling members within each population, lie above 0."""
-    from scipy.stats import bootstrap
-
     value = difference(*samples)
     if min(len(sample) for sample in samples) < 2:
         verdict.unjudged(f"{words}: fewer than two members, so no interval")
         return
-    found = bootstrap(
-        samples, difference, vectorized=False, n_resamples=2000, method="percentile", rng=np.random.default_rng(0)
-    ).confidence_interval
-    interval = [float(found.low), float(found.high)]
+    interval = bootstrap(difference, *samples)
     verdict.interval = verdict.interval or interval
     verdict.clause(value > 0 and interval[0] > 0, f"{words}, difference {value:.3g} {brackets(interval)}")
 

@@ -51,7 +51,7 @@ def _judge_parity(found: xr.Dataset, rule: dict[str, Any]) -> tuple[bool | None,
     if not accuracy:
         return None, "", None
     best = max(accuracy, key=lambda n: np.median(accuracy[n]))
-    interval = bootstrap(lambda places: np.median(accuracy[best][places]), len(accuracy[best]))
+    interval = bootstrap(np.median, accuracy[best])
     # those that passed in training may be under the threshold on fresh trials
     passed = sum(int(np.isfinite(e).sum()) for n, e in by_trained_n(found, "epochs").items() if n in accuracy)
     words = (
