@@ -47,11 +47,6 @@ def compared(groups: Mapping[str, Any], samples: Sequence[str] = ("member",)) ->
         return group_tests(groups, samples=samples).isel(pair=0)
 
 
-def hyphened(curriculum: str) -> str:
-    """``single_head`` for people."""
-    return curriculum.replace("_", "-")
-
-
 class Verdict:
     """A claim clause by clause: all must hold, and all must have been judged; none judged at all is no verdict."""
 

@@ -220,6 +220,11 @@ def brackets(interval: Iterable[float]) -> str:
     return f"[{low:.3g}, {high:.3g}]"
 
 
+def hyphened(curriculum: str) -> str:
+    """``single-head`` for ``single_head``, for people."""
+    return curriculum.replace("_", "-")
+
+
 def spread(values: np.ndarray) -> str:
     """``N = 7`` or ``N = 6 to 8``."""
     values = np.asarray(values, int)

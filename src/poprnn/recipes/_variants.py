@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from poprnn.cells.leaky_rnn import LeakyRNN
-from poprnn.recipes._timescales import CURRICULA, both_curricula, brackets, largest_n, setup
+from poprnn.recipes._timescales import CURRICULA, both_curricula, brackets, hyphened, largest_n, setup
 from poprnn.recipes.contract import bootstrap
 from poprnn.training.curricula.multi_head import MultiHead
 from poprnn.training.curricula.single_head import SingleHead
@@ -163,7 +163,7 @@ def draw_fixed(answers: Mapping[str, xr.Dataset], task: str, name: str = "fixed_
     for curriculum in CURRICULA:
         found = largest_by_condition(answers, f"{task}-{curriculum}")
         if found:  # in the paper's order, trained last
-            groups[curriculum.replace("_", "-")] = {k: found[k] for k in sorted(found, key=lambda k: k == "trained")}
+            groups[hyphened(curriculum)] = {k: found[k] for k in sorted(found, key=lambda k: k == "trained")}
     if not groups:
         return None
     possible = max(a.attrs.get("largest_possible", 0) for k, a in answers.items() if k.startswith(task))

@@ -12,6 +12,7 @@ from poprnn.recipes._timescales import (
     ask_network_timescales,
     brackets,
     correlation,
+    hyphened,
     interval_of,
     rows_of,
     spread,
@@ -148,7 +149,7 @@ def _t5(answers: Mapping[str, xr.Dataset], label: str, least: float) -> tuple[Cl
     clauses: Clauses = []
     words: list[str] = []
     for curriculum in CURRICULA:
-        name = curriculum.replace("_", "-")
+        name = hyphened(curriculum)
         answer = answers.get(f"{label}-{curriculum}/tau_net")
         rows = [np.zeros((0, 3)) if answer is None else rows_of(answer, variable) for variable in ("mean", "std")]
         if _too_few(rows[0]):
@@ -178,7 +179,7 @@ def draw(runs: dict[str, Run], answers: dict[str, xr.Dataset]) -> dict[str, Any]
         drawn = _draw_timescales(answers, task)
         groups = {
             _title(variant): {
-                c.replace("_", "-"): answers[f"{variant}-{task}-{c}/largest_n"]["largest_n"].values for c in CURRICULA
+                hyphened(c): answers[f"{variant}-{task}-{c}/largest_n"]["largest_n"].values for c in CURRICULA
             }
             for variant in VARIANTS
             if all(f"{variant}-{task}-{c}/largest_n" in answers for c in CURRICULA)
@@ -217,7 +218,7 @@ def _draw_timescales(answers: dict[str, xr.Dataset], task: str) -> list[Any]:
                     series[_title(variant)] = by_member(rows)
             if series:
                 word = "mean" if variable == "mean" else "SD"
-                name = curriculum.replace("_", "-")
+                name = hyphened(curriculum)
                 drawn.append(
                     over(
                         f"{quantity}_{word}_{curriculum}".lower(),

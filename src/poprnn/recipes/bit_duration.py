@@ -7,7 +7,16 @@ import numpy as np
 import xarray as xr
 from scipy.stats import spearmanr
 
-from poprnn.recipes._timescales import CURRICULA, TASKS, both_curricula, brackets, correlation, tau_by_n, tau_rows
+from poprnn.recipes._timescales import (
+    CURRICULA,
+    TASKS,
+    both_curricula,
+    brackets,
+    correlation,
+    hyphened,
+    tau_by_n,
+    tau_rows,
+)
 from poprnn.recipes._variants import Clauses, about_training, all_diverged, ask_largest_n, verdict
 from poprnn.recipes.contract import Claim, bootstrap
 from poprnn.training.run import Run
@@ -138,7 +147,7 @@ def _shorter(largest: Mapping[str, xr.Dataset], task: str, durations: list[int],
     words: list[str] = []
     notes: list[str] = []
     for curriculum in CURRICULA:
-        name = curriculum.replace("_", "-")
+        name = hyphened(curriculum)
         values = {
             k: largest[label]["largest_n"].values
             for k in durations
@@ -165,7 +174,7 @@ def draw(runs: dict[str, Run], answers: dict[str, xr.Dataset]) -> dict[str, Any]
     for task in TASKS:
         durations, drawn = _durations(answers, task), []
         for curriculum in CURRICULA:
-            name = curriculum.replace("_", "-")
+            name = hyphened(curriculum)
             rows = {k: _tau(answers, f"{task}-{k}-{curriculum}") for k in durations}
             series = {f"k = {k}": by_member(mine / [1, 1, k]) for k, mine in rows.items() if len(mine)}
             if series:
@@ -182,7 +191,7 @@ def draw(runs: dict[str, Run], answers: dict[str, xr.Dataset]) -> dict[str, Any]
                         reference=(1.0, "tau = k"),
                     )
                 )
-        series = {c.replace("_", "-"): _largest(answers, task, c, durations) for c in CURRICULA if durations}
+        series = {hyphened(c): _largest(answers, task, c, durations) for c in CURRICULA if durations}
         if series:
             drawn.append(
                 over(

@@ -8,8 +8,17 @@ from scipy.stats import mannwhitneyu, rankdata
 
 from poprnn.core import recipe_files
 from poprnn.recipes._connectivity import borne, by_stage, inhibition_and_tau
-from poprnn.recipes._robustness import Verdict, hyphened, largest_common, tasks_in
-from poprnn.recipes._timescales import CURRICULA, at_stages, both_curricula, brackets, interval_of, rows_of, slope_of
+from poprnn.recipes._robustness import Verdict, largest_common, tasks_in
+from poprnn.recipes._timescales import (
+    CURRICULA,
+    at_stages,
+    both_curricula,
+    brackets,
+    hyphened,
+    interval_of,
+    rows_of,
+    slope_of,
+)
 from poprnn.recipes.contract import Claim
 from poprnn.training.run import Run
 from poprnn.training.settings import Setup

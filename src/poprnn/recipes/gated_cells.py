@@ -9,7 +9,7 @@ import xarray as xr
 from poprnn.cells.contract import Cell
 from poprnn.cells.gru import GRU
 from poprnn.cells.lstm import LSTM
-from poprnn.recipes._robustness import Verdict, hyphened
+from poprnn.recipes._robustness import Verdict
 from poprnn.recipes._timescales import (
     CURRICULA,
     TASKS,
@@ -18,6 +18,7 @@ from poprnn.recipes._timescales import (
     brackets,
     by_trained_n,
     from_scratch,
+    hyphened,
 )
 from poprnn.recipes._variants import about_training, ask_largest_n
 from poprnn.recipes.contract import Claim, bootstrap

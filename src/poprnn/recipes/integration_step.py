@@ -18,6 +18,7 @@ from poprnn.recipes._timescales import (
     both_curricula,
     brackets,
     correlation,
+    hyphened,
     interval_of,
     tau_by_n,
     tau_rows,
@@ -141,7 +142,7 @@ def draw(runs: dict[str, Run], answers: dict[str, xr.Dataset]) -> dict[str, Any]
     for task in TASKS:
         if f"{task}-single_head-several/tau" not in answers:
             continue
-        moments = {c.replace("_", "-"): answers[f"{task}-{c}-several/tau"] for c in CURRICULA}
+        moments = {hyphened(c): answers[f"{task}-{c}-several/tau"] for c in CURRICULA}
         figures[task] = compare_taus(
             {
                 c: np.stack([a[k].values for k in ("n", "who", "mean", "sd")], axis=1)
@@ -150,7 +151,7 @@ def draw(runs: dict[str, Run], answers: dict[str, xr.Dataset]) -> dict[str, Any]
             }
         )
         series = {
-            f"{c.replace('_', '-')}, {words}": (1 / a["steps"].values, a["accuracy"].values)
+            f"{hyphened(c)}, {words}": (1 / a["steps"].values, a["accuracy"].values)
             for c in CURRICULA
             for kind, words in (("several", "several dt"), ("alone", "one dt"))
             if (a := answers.get(f"{task}-{c}-{kind}/accuracy")) is not None

@@ -12,6 +12,7 @@ from poprnn.recipes._timescales import (
     both_curricula,
     brackets,
     correlation,
+    hyphened,
     interval_of,
     rows_of,
     slope_of,
@@ -131,10 +132,7 @@ def draw(runs: dict[str, Run], answers: dict[str, xr.Dataset]) -> dict[str, Any]
         figures[task] = [
             over(
                 name,
-                {
-                    c.replace("_", "-"): (a["n"].values, a[name].transpose("member", "n").values)
-                    for c, a in mine.items()
-                },
+                {hyphened(c): (a["n"].values, a[name].transpose("member", "n").values) for c, a in mine.items()},
                 "memory N solved",
                 label,
                 f"{label[0].upper()}{label[1:]} when a memory was solved.",

@@ -12,6 +12,7 @@ from poprnn.recipes._timescales import (
     both_curricula,
     brackets,
     correlation,
+    hyphened,
     interval_of,
     rows_of,
     setup,
@@ -171,7 +172,7 @@ def _judge_retraining(verdict: Verdict, answers: dict[str, xr.Dataset], start: s
 
 
 def _words(label: str) -> str:
-    return label.replace("_", " ") if label.startswith("window") else label.replace("_", "-")
+    return label.replace("_", " ") if label.startswith("window") else hyphened(label)
 
 
 def draw(runs: dict[str, Run], answers: dict[str, xr.Dataset]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from poprnn.recipes._timescales import (
     CURRICULA,
     brackets,
     correlation,
+    hyphened,
     interval_of,
     largest_n,
     setup,
@@ -87,7 +88,7 @@ def draw(runs: dict[str, Run], answers: dict[str, xr.Dataset]) -> dict[str, Any]
 
     figures = {}
     for cell in CELLS:
-        mine = {c.replace("_", "-"): f"{cell}-{c}" for c in CURRICULA}
+        mine = {hyphened(c): f"{cell}-{c}" for c in CURRICULA}
         figures[f"self_interaction_{cell}"] = compare_curricula(
             {c: runs[label] for c, label in mine.items()},
             {
