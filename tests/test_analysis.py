@@ -313,6 +313,26 @@ def test_members_with_curricula_of_their_own_have_an_n_of_their_own():
     assert pr.measure("timescales_single", run).data["n"].values.tolist() == [[5, 7]]
 
 
+def test_stage_snapshots_come_in_the_order_of_the_curriculum():
+    run = pr.from_arrays(
+        pr.tasks.NParity(n_max=5),
+        pr.cells.LeakyRNN(n_units=4),
+        {"tau": TAU},
+        training=pr.Training(curriculum=pr.curricula.SingleHead()),
+    )
+    assert POPULATION.stage_snapshots(run) == []
+    kept = Snapshot(np.array([True, False]), np.array([1, -1]), run.parameters)
+    # by number, not by name: with a thousand stages "stage_1000" sorts before "stage_999"
+    run.snapshots = dict.fromkeys(("stage_1000", "stage_999", "epoch_00010", "stage_002", "stage_000"), kept)
+    stages = POPULATION.stage_snapshots(run)
+    assert [stage.name for stage in stages] == ["stage_000", "stage_002", "stage_999", "stage_1000"]
+    assert [stage.number for stage in stages] == [0, 2, 999, 1000]
+    assert [stage.newest.tolist() for stage in stages[:2]] == [[0, 0], [2, 2]]
+    assert [stage.n.tolist() for stage in stages[:2]] == [[2, 2], [4, 4]]
+    assert stages[1].active.tolist() == [[False, False, True, False]] * 2
+    assert stages[0].reached.tolist() == [True, False]
+
+
 # --- dimensionality ---------------------------------------------------------------------------------------------
 
 

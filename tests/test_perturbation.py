@@ -268,9 +268,7 @@ def test_retraining_starts_from_the_weights_and_reaches_what_is_easy(curriculum)
         pr.tasks.NDMS(n_max=4), pr.cells.LeakyRNN(n_units=32), members=2, curriculum=curriculum, epochs=1,
         steps_per_epoch=200, batch=64, evaluation_batches=4, optimizer="adam",
     )  # fmt: skip
-    answer = pr.measure(
-        "retraining", run, members="all", to=[2, 5], epochs=8, steps_per_epoch=100, n_trials=2000
-    ).data
+    answer = pr.measure("retraining", run, members="all", to=[2, 5], epochs=8, steps_per_epoch=100, n_trials=2000).data
     assert (answer["accuracy"].sel(to=2) > 0.9).all()
     assert answer["accuracy"].sel(to=2).mean() >= answer["base_accuracy"].mean() - 0.1
     solved = np.isfinite(answer["epochs"].values)
@@ -342,5 +340,3 @@ def test_group_tests_leave_out_what_is_missing():
 def test_relative_accuracy():
     assert pr.relative_accuracy(0.75, 1.0) == 0.5
     assert np.isnan(pr.relative_accuracy(0.75, 0.5))
-
-

@@ -1,10 +1,18 @@
 """Judges on planted answers: each must pass what shows the claim and fail what does not."""
 
+import dataclasses
+import itertools
+
 import numpy as np
 import pytest
 import xarray as xr
 
+import poprnn as pr
 from poprnn.core import catalogue, recipe_files
+from poprnn.recipes._timescales import at_stages, interval_of, largest_n, tau_by_n, tau_rows
+from poprnn.recipes.contract import bootstrap, scale_of
+from poprnn.recipes.temporal_patterns import waves_learned
+from poprnn.training.run import Snapshot
 
 RNG = np.random.default_rng(0)
 
@@ -30,6 +38,159 @@ def over_n(memories, members=4, noise=0.02, **variables):
         },
         {"n": memories, "member": np.arange(members)},
     )
+
+
+# --- questions at every N -------------------------------------------------------------------------------------------
+
+TAU = np.array([[0.5, 2.0, 3.5], [1.0, 4.0, 4.0], [6.0, 6.0, 6.0]])
+
+
+def populated(task, curriculum, snapshots, **vary):
+    """Three members without training, with snapshots: name to who has got there."""
+    training = pr.Training(curriculum=curriculum)
+    run = pr.from_arrays(task, pr.cells.LeakyRNN(n_units=3), {"tau": TAU}, training=training)
+    population = pr.Population(members=3, vary={k.replace("__", "."): v for k, v in vary.items()})
+    kept = {name: Snapshot(np.array(who), np.zeros(3, int), run.parameters) for name, who in snapshots.items()}
+    setup = dataclasses.replace(run.setup, population=population)
+    return dataclasses.replace(run, setup=setup, snapshots=kept)
+
+
+def test_tau_by_n_has_a_row_for_each_time_that_a_member_solved_an_n():
+    task = pr.tasks.NParity(n_max=6)
+    stages = {"stage_000": [True, True, False], "stage_002": [True, False, False], "epoch_00001": [True] * 3}
+    rows = tau_rows(tau_by_n(populated(task, pr.curricula.MultiHead(), stages)), "mean")
+    # tau is held at dt = 1 from below
+    np.testing.assert_allclose(rows, [[2, 0, (1 + 2 + 3.5) / 3], [2, 1, 3], [4, 0, (1 + 2 + 3.5) / 3]], rtol=1e-6)
+    # from scratch every member has an N of its own, also when others are left out
+    scratch = populated(
+        task, pr.curricula.None_(head=1), {"stage_000": [True, False, True]}, training__curriculum__head=(1, 3, 4)
+    )
+    assert tau_rows(tau_by_n(scratch), "sd")[:, :2].tolist() == [[3, 0], [6, 2]]
+    assert tau_rows(tau_by_n(scratch.select([1, 2])), "mean").tolist() == [[6, 2, 6]]
+    # without memories, heads are counted
+    waves = populated(pr.tasks.TemporalPattern(n_max=3), pr.curricula.MultiHead(), stages)
+    assert tau_rows(tau_by_n(waves), "mean")[:, 0].tolist() == [1, 1, 3]
+    assert tau_rows(tau_by_n(populated(task, pr.curricula.MultiHead(), {})), "mean").shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("task", "question", "expected"),
+    [
+        (pr.tasks.NParity(n_max=6), lambda run: largest_n(run, threshold=0.9)["largest_n"], [4, 2, 0]),
+        (pr.tasks.TemporalPattern(n_max=3), lambda run: waves_learned(run)["waves"], [3, 1, 0]),
+    ],
+    ids=["memories", "waves"],
+)
+def test_the_largest_n_is_that_of_the_last_stage_passed_once_more(monkeypatch, task, question, expected):
+    """Against planted scores of the newest head and of the others, by stage and member.
+
+    First member: all are good. Second: its newest head is too low at the last stage, and the stage before it was not
+    reached. Third: either the newest head or the mean is too low.
+    """
+    scores = {"stage_000": [0.99, 0.92, 0.5], "stage_001": [0.99, 0.99, 0.99], "stage_002": [0.95, 0.89, 0.99]}
+    rest = {"stage_000": [0.99, 0.99, 0.99], "stage_001": [0.99, 0.99, 0.5], "stage_002": [0.95, 0.95, 0.7]}
+
+    def evaluated(run, *, heads, n_trials):
+        (active,) = heads
+        (name,) = (name for name, stage in zip(scores, range(3), strict=True) if active.sum() == stage + 1)
+        found = np.full((3, 1, len(active)), np.nan)
+        found[:, 0, active] = np.array(rest[name])[:, None]
+        found[:, 0, active.sum() - 1] = scores[name]
+        return {task.score: found}
+
+    monkeypatch.setattr("poprnn.recipes._timescales.evaluate", evaluated)
+    who = {"stage_000": [True] * 3, "stage_001": [True, False, True], "stage_002": [True, True, True]}
+    run = populated(task, pr.curricula.MultiHead(threshold=0.9), who)
+    assert question(run).values.tolist() == expected
+
+
+@pytest.mark.parametrize("every", [1, 2, 5])
+def test_questions_at_stages_are_put_to_every_so_many_and_the_last(every):
+    who = [[True] * 3, [True, True, False], [False, True, False], [False, True, False]]
+    run = populated(
+        pr.tasks.NDMS(n_max=6), pr.curricula.SingleHead(), {f"stage_{k:03d}": there for k, there in enumerate(who)}
+    )
+    found = at_stages(run, analysis="timescales_single", options={}, keep=["mean"], every=every)
+    assert found["n"].values.tolist() == {1: [2, 3, 4, 5], 2: [2, 4, 5], 5: [2, 5]}[every]
+    mean = np.maximum(TAU, 1).mean(axis=1)
+    np.testing.assert_allclose(found["mean"].values, [np.where(who[int(n) - 2], mean, np.nan) for n in found["n"]])
+
+
+def network_questions():
+    """Those about timescales within the network: label, and options without ``analysis`` and ``every``."""
+    net = ["mean", "std", "population_tau", "aic_bic_agreement", "r_squared"]
+    by = lambda steps, **more: {"n_steps": steps, "n_trials": 2, **more}
+    both = ("single_head", "multi_head")
+    tasks = [f"{task}-{c}" for task in ("n_parity", "n_dms") for c in both]
+    variants = [f"{variant}-{task}" for variant in ("relu", "tanh", "leaky_relu", "outside") for task in tasks]
+    windows = [*both, "window_2", "window_3", "window_5"]
+    return {
+        "network_timescales": {f"{t}/{c}": (by(500, criterion=c), net) for t in tasks for c in ("aic", "trials")},
+        "activation_functions": dict.fromkeys(variants, (by(300), net)),
+        "sliding_windows": dict.fromkeys(windows, (by(500), net[:-1])),
+    }
+
+
+@pytest.mark.parametrize("name", network_questions())
+def test_answers_that_were_kept_are_found_again(name):
+    """An answer on disk is found by its label, the question's name and its options, whatever else changes here."""
+    module, scale, asked = catalogue.find("recipes", name), scale_of(name, "smoke"), {}
+
+    def ask(label, question, run, **options):
+        if question.__name__ == "at_stages":
+            asked[label] = options
+        return xr.Dataset({"largest_n": ("member", np.zeros(3))}, {"member": np.arange(3)})
+
+    run = populated(pr.tasks.NParity(), pr.curricula.SingleHead(), {})
+    module.answers(dict.fromkeys(module.experiments(scale), run), scale, ask)
+    assert asked == {
+        label: {"analysis": "autocorrelation_timescales", "options": options, "keep": keep, "every": 1}
+        for label, (options, keep) in network_questions()[name].items()
+    }
+
+
+# --- intervals ------------------------------------------------------------------------------------------------------
+
+ONE, OTHER = np.array([1.0, 2.0, 4.0, 8.0]), np.array([0.5, 0.6, 3.0])
+
+
+def every_resample(sample):
+    return [np.array(drawn) for drawn in itertools.product(sample, repeat=len(sample))]
+
+
+@pytest.mark.parametrize(
+    ("statistic", "samples"),
+    [
+        (np.mean, [ONE]),
+        (lambda a, b: a.mean() - b.mean(), [ONE, OTHER]),
+        (lambda a, b: b.mean() / a.max(), [OTHER, ONE]),
+    ],
+    ids=["mean", "difference", "ratio"],
+)
+def test_intervals_against_all_resamples_there_are(statistic, samples):
+    """Of so few members every resample can be listed; 2.5 % of them lie beyond either end."""
+    values = np.array([statistic(*drawn) for drawn in itertools.product(*map(every_resample, samples))])
+    low, high = bootstrap(statistic, *samples)
+    assert (values < low).mean() < 0.035 and (values > high).mean() < 0.035
+    assert (values <= low).mean() > 0.015 and (values >= high).mean() > 0.015
+
+
+def test_the_seed_of_resamples():
+    sample = RNG.normal(size=20)
+    assert bootstrap(np.mean, sample) == bootstrap(np.mean, sample) != bootstrap(np.mean, sample, seed=1)
+
+
+def test_a_lone_member_has_no_interval():
+    assert np.isnan(bootstrap(lambda a, b: a.mean() - b.mean(), ONE, OTHER[:1])).all()
+    assert np.isnan(bootstrap(np.mean, ONE[:0])).all()
+
+
+def test_members_are_resampled_with_all_their_moments():
+    """The mean over moments of members with one and with three of them: 2, 1 or, of 4 moments, 5 / 4."""
+    rows = np.array([[2, 0, 2.0], [2, 7, 1.0], [3, 7, 1.0], [4, 7, 1.0]])
+    seen = set()
+    interval_of(rows, lambda mine: seen.add(mine[:, 2].mean()) or mine[:, 2].mean())
+    assert seen == {2, 1, 1.25}
 
 
 # --- network_timescales ---------------------------------------------------------------------------------------------

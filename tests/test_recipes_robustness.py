@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 from poprnn.core import catalogue, recipe_files
-from poprnn.recipes._robustness import solved
+from poprnn.recipes._robustness import largest_common, solved
 from poprnn.recipes._timescales import setup
 from poprnn.recipes.contract import Questions
 from poprnn.training.curricula.multi_head import MultiHead
@@ -55,6 +55,27 @@ def carried_out(name, runs, folder, **entries):
 def test_who_has_solved_what(tiny):
     assert list(solved(tiny["n_parity-multi_head"])) == [2, 3, 4, 5, 6]
     assert solved(dataclasses.replace(tiny["n_parity-multi_head"], snapshots={})) == {}
+
+
+def test_the_largest_n_that_enough_members_of_every_population_have_solved(tiny):
+    def passed(*reached, outcome=("budget_spent",) * 4):
+        """Four members; ``reached``: who has passed the first stage, the second, …"""
+        run = tiny["n_parity-multi_head"].select([0, 1, 0, 1])
+        first = run.snapshots["stage_000"]
+        kept = {f"stage_{k:03d}": dataclasses.replace(first, reached=np.array(who)) for k, who in enumerate(reached)}
+        return dataclasses.replace(run, snapshots=kept, outcome=list(outcome))
+
+    all_, two, one = [True] * 4, [True, True, False, False], [True, False, False, False]
+    assert largest_common([passed(all_, two, one), passed(all_, all_)]) == 3
+    assert largest_common([passed(all_, two, one), passed(all_, all_, all_)], members=1) == 4
+    assert largest_common([passed(all_, two), passed(all_, one)]) == 2
+    assert largest_common([passed(one), passed(all_)]) is None
+    assert largest_common([passed(all_), passed()]) is None
+    # those who diverged later are left out of every answer
+    late = passed(all_, two, two, outcome=("diverged", *("budget_spent",) * 3))
+    assert {n: who.sum() for n, who in solved(late).items()} == {2: 3, 3: 1, 4: 1}
+    assert largest_common([late]) == 2
+    assert solved(passed(all_, one, outcome=["diverged"] + ["budget_spent"] * 3)).keys() == {2}
 
 
 # --- ablation_and_perturbation --------------------------------------------------------------------------------------

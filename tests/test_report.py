@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 import poprnn as pr
 from poprnn.analysis.contract import Result
 from poprnn.core import storage
-from poprnn.report import compare, curves, generic, marks, results, style, words
+from poprnn.report import compare, curves, generic, marks, panels, results, style, words
 from poprnn.report.figures import given, save_figures, unique
 from poprnn.report.page import recipe_report, report
 from poprnn.training.curricula.contract import Progress
@@ -416,6 +416,22 @@ def test_compare_curricula_leaves_out_what_has_no_moments():
     first = drawings[2].figure.axes[0].lines[0]
     np.testing.assert_allclose(first.get_ydata(), [1.6, np.nan])
     assert first.get_label() == "a (n = 2)"
+
+
+@pytest.mark.parametrize("column", [2, 3])
+def test_rows_of_moments_as_a_matrix(column):
+    """Against a look at every row, in any order; what nobody has a row for stays blank."""
+    rng = np.random.default_rng(0)
+    pairs = rng.permutation([(n, who) for n in (2, 3, 7) for who in (0, 4, 5) if (n, who) != (7, 4)])
+    rows = np.column_stack([pairs, rng.normal(size=(len(pairs), 2))])
+    x, values = panels.by_member(rows, column)
+    assert x.tolist() == [2, 3, 7] and values.shape == (3, 3)
+    for place, who in enumerate((0, 4, 5)):
+        for at, n in enumerate(x):
+            mine = [row[column] for row in rows if row[0] == n and row[1] == who]
+            np.testing.assert_equal(values[place, at], mine[0] if mine else np.nan)
+    x, values = panels.by_member(np.zeros((0, 4)), column)
+    assert x.shape == (0,) and values.shape == (0, 0)
 
 
 # --- the page ------------------------------------------------------------------------------------------------------

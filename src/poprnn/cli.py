@@ -158,9 +158,7 @@ def reproduce(
         return
     target = out or Path("runs") / f"{contract.name_of(about)}-{scale}"
     with Watcher(progress) as watch:
-        outcome = contract.reproduce(
-            about, scale, target, populations=populations, watch=watch, say=watch.say
-        )
+        outcome = contract.reproduce(about, scale, target, populations=populations, watch=watch, say=watch.say)
     if json_:
         _print_json(outcome)
         return
@@ -175,8 +173,7 @@ def reproduce(
 
 @app.command()
 def claims(
-    folders: Annotated[list[Path], typer.Argument(help="Folders of recipes (poprnn reproduce).")],
-    json_: Json = False,
+    folders: Annotated[list[Path], typer.Argument(help="Folders of recipes (poprnn reproduce).")], json_: Json = False
 ) -> None:
     """Verdicts of several recipes in one Markdown table, ready for a results page."""
     from poprnn.recipes import contract

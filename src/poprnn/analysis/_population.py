@@ -1,7 +1,7 @@
 """What several analyses need of a population: weights as the dynamics see them, stages, activity under bits."""
 
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -106,6 +106,43 @@ def heads_by_stage(
         return np.asarray(active), np.asarray(newest)
 
 
+class StageSnapshot(NamedTuple):
+    """The weights with which members passed a stage, and what passing it says of them."""
+
+    name: str
+    """Of the snapshot."""
+    number: int
+    """Of the stage, from 0."""
+    reached: Bool[np.ndarray, "member"]
+    """Who has passed it."""
+    parameters: Parameters
+    active: Bool[np.ndarray, "member head"]
+    """The heads that had to be right."""
+    newest: Int[np.ndarray, "member"]
+    """The newest among them."""
+    n: Int[np.ndarray, "member"]
+    """The memory N that the newest head asks for; for tasks without memories heads are counted, from 1."""
+
+
+def stage_snapshots(run: Run) -> list[StageSnapshot]:
+    """The snapshots that a run has kept of stages, in the order of the curriculum; none where it kept others, or none.
+
+    Members may differ in their curriculum and so in the heads of a stage. Without a curriculum the one stage is that
+    of the head that the member was trained on.
+    """
+    order = sorted((int(name.removeprefix("stage_")), name) for name in run.snapshots if name.startswith("stage_"))
+    if not order:
+        return []
+    active, newest = heads_by_stage(run, np.array([number for number, _ in order]))
+    n = newest + (run.task.n_min if isinstance(run.task, MemoryTask) else 1)
+    out = []
+    for i, (number, name) in enumerate(order):
+        kept = run.snapshots[name]
+        heads = active[:, i], newest[:, i], n[:, i]
+        out.append(StageSnapshot(name, number, np.asarray(kept.reached), kept.parameters, *heads))
+    return out
+
+
 def by_stage(
     run: Run, measure: Callable[[Parameters], dict[str, Float[np.ndarray, "member"]]]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -113,22 +150,17 @@ def by_stage(
 
     Both are empty where the run has kept no stages. The coordinate ``n`` is the memory solved by passing the stage.
     """
-    snapshots = {
-        int(name.removeprefix("stage_")): run.snapshots[name]
-        for name in sorted(run.snapshots)
-        if name.startswith("stage_")
-    }
-    if not snapshots:
+    stages = stage_snapshots(run)
+    if not stages:
         return {}, {}
     rows = [
-        {name: np.where(snapshot.reached, values, np.nan) for name, values in measure(snapshot.parameters).items()}
-        for snapshot in snapshots.values()
+        {name: np.where(stage.reached, values, np.nan) for name, values in measure(stage.parameters).items()}
+        for stage in stages
     ]
     variables = {f"{name}_by_stage": (("stage", "member"), np.stack([row[name] for row in rows])) for name in rows[0]}
-    stages = np.array(list(snapshots))
-    coordinates: dict[str, Any] = {"stage": stages}
+    coordinates: dict[str, Any] = {"stage": np.array([stage.number for stage in stages])}
     if isinstance(run.task, MemoryTask):
-        memory = run.task.n_min + heads_by_stage(run, stages)[1].T
+        memory = np.stack([stage.n for stage in stages])
         varies = any(name.startswith("training.curriculum.") for name in run.varied)
         coordinates["n"] = (("stage", "member"), memory) if varies else ("stage", memory[:, 0])
     return variables, coordinates

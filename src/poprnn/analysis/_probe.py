@@ -15,7 +15,7 @@ import xarray as xr
 from jax import lax
 from pydantic import Field
 
-from poprnn.analysis._population import heads_by_stage, random_bits, smallest_dt
+from poprnn.analysis._population import heads_by_stage, random_bits, smallest_dt, stage_snapshots
 from poprnn.analysis._statistics import relative_accuracy
 from poprnn.cells.contract import Cell, Context, Parameters
 from poprnn.core import backend, trees
@@ -230,13 +230,12 @@ def at_memory(run: Run, n: int | None, name: str) -> tuple[Run, Int[np.ndarray, 
     if not task.n_min <= n <= task.n_max:
         raise ConfigurationError(f"{name}: n = {n}: must be in {task.n_min} … {task.n_max}, the memories of the task")
     head = np.full(run.n_members, n - task.n_min)
-    names = sorted(s for s in run.snapshots if s.startswith("stage_"))
-    if not names:
+    kept = stage_snapshots(run)
+    if not kept:
         return run, head, everyone
-    newest = heads_by_stage(run, np.array([int(s.removeprefix("stage_")) for s in names]))[1]
-    for i, stage in enumerate(names):
-        if (newest[:, i] == n - task.n_min).all():
-            return run.at(stage), head, np.asarray(run.snapshots[stage].reached)
+    for stage in kept:
+        if (stage.n == n).all():
+            return run.at(stage.name), head, stage.reached
     raise NotApplicableError(f"{name}: no member of this run has solved N = {n}")
 
 

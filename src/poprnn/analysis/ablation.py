@@ -109,4 +109,3 @@ def _chosen(
     order = np.argsort(-tau, axis=1, kind="stable")
     chosen = np.concatenate([order[:, :n_longest], order[:, tau.shape[1] - n_shortest :]], axis=1)
     return chosen, ["longest"] * n_longest + ["shortest"] * n_shortest, tau
-

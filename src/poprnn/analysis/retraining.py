@@ -123,10 +123,7 @@ def _trained(
     }
     vary["training.curriculum.head"] = tuple(t - task.n_min for t in to)
     population = Population(
-        members=run.n_members * len(to),
-        seed=(run.seed + seed) % 2**32,
-        vary=vary,
-        generation=old.generation + 1,
+        members=run.n_members * len(to), seed=(run.seed + seed) % 2**32, vary=vary, generation=old.generation + 1
     )
     training = run.setup.training
     shared = training.curriculum.shared_readout

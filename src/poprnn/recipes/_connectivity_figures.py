@@ -6,8 +6,7 @@ import numpy as np
 import xarray as xr
 
 from poprnn.recipes._connectivity import borne, inhibition_and_tau
-from poprnn.recipes._robustness import hyphened
-from poprnn.recipes._timescales import CURRICULA, rows_of, slope_of
+from poprnn.recipes._timescales import CURRICULA, hyphened, rows_of, slope_of
 from poprnn.report.panels import over, scatter
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from poprnn.analysis._population import heads_by_stage
+from poprnn.analysis._population import stage_snapshots
 from poprnn.analysis._statistics import group_tests
 from poprnn.recipes._timescales import TASKS
 from poprnn.recipes.contract import Claim
@@ -15,14 +15,18 @@ from poprnn.training.run import Run
 
 
 def solved(run: Run) -> dict[int, np.ndarray]:
-    """Each N that somebody has solved, with who has: the members of its stage snapshot."""
-    names = sorted(name for name in run.snapshots if name.startswith("stage_"))
-    if not names:
-        return {}
-    task: Any = run.task
-    newest = heads_by_stage(run, np.array([int(name.removeprefix("stage_")) for name in names]))[1][0]
-    reached = (np.asarray(run.snapshots[name].reached) for name in names)
-    return {int(task.n_min + head): who for head, who in zip(newest, reached, strict=True) if who.any()}
+    """Each N that somebody has solved, with who has: the members of its stage snapshot.
+
+    Members that diverged later are not asked anything, so they do not count.
+    """
+    left = np.array([word != "diverged" for word in run.outcome])
+    return {int(stage.n[0]): who for stage in stage_snapshots(run) if (who := stage.reached & left).any()}
+
+
+def largest_common(runs: Iterable[Run], members: int = 2) -> int | None:
+    """The largest N that at least so many members of every population have solved; ``None`` if there is none."""
+    there = [{n for n, who in solved(run).items() if who.sum() >= members} for run in runs]
+    return max(set.intersection(*there), default=None)
 
 
 def tasks_in(answers: Iterable[str]) -> list[str]:
@@ -41,11 +45,6 @@ def compared(groups: Mapping[str, Any], samples: Sequence[str] = ("member",)) ->
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Precision loss occurred", RuntimeWarning)
         return group_tests(groups, samples=samples).isel(pair=0)
-
-
-def hyphened(curriculum: str) -> str:
-    """``single_head`` for people."""
-    return curriculum.replace("_", "-")
 
 
 class Verdict:

@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 from scipy.stats import spearmanr
 
-from poprnn.analysis._population import heads_by_stage, smallest_dt
+from poprnn.analysis._population import smallest_dt, stage_snapshots
 from poprnn.analysis.contract import check_options
 from poprnn.cells.contract import Cell
 from poprnn.cells.leaky_rnn import LeakyRNN
@@ -25,6 +25,8 @@ from poprnn.training.settings import Population, Setup, Training
 
 TASKS = ("n_parity", "n_dms")
 CURRICULA = ("single_head", "multi_head")
+NETWORK = ("mean", "std", "population_tau", "aic_bic_agreement", "r_squared")
+"""What is kept of the timescales that units have within their network."""
 SGD = Sgd(learning_rate=0.05, momentum=0.1, nesterov=True, clip_norm=2.0)
 
 
@@ -102,19 +104,16 @@ def largest_n(run: Run, *, threshold: Fraction = 0.98, n_trials: PositiveInt = 1
     """``largest_n`` (member): the largest N whose stage was passed and whose snapshot scores above threshold once more.
 
     The training's own evaluations chose the stage, so the verdict comes from trials they have not seen: the mean over
-    the stage's active heads and the newest head's accuracy must both exceed the threshold again. 0 where none does.
+    the stage's active heads and the newest head's score must both exceed the threshold again. 0 where none does. For
+    tasks without memories N it is the number of heads.
     """
-    task: Any = run.task
     best = np.zeros(run.n_members, int)
-    for name, snapshot in run.snapshots.items():
-        stage = int(name.removeprefix("stage_"))
-        active, newest = (np.asarray(a) for a in run.setup.training.curriculum.heads(task, stage))
-        accuracy = evaluate(run.at(name), heads=active[None, :], n_trials=n_trials)["accuracy"][:, 0]
-        good = (np.nanmean(np.where(active, accuracy, np.nan), axis=1) > threshold) & (
-            accuracy[:, int(newest)] > threshold
-        )
-        n = task.n_min + int(newest)
-        best = np.where(snapshot.reached & good, np.maximum(best, n), best)
+    for stage in stage_snapshots(run):
+        active, newest = stage.active[0], stage.newest[0]
+        scores = evaluate(run.at(stage.name), heads=active[None, :], n_trials=n_trials)[run.task.score][:, 0]
+        mean = np.nanmean(np.where(active, scores, np.nan), axis=1)
+        good = (mean > threshold) & (scores[:, newest] > threshold)
+        best = np.where(stage.reached & good, np.maximum(best, stage.n), best)
     return xr.Dataset({"largest_n": ("member", best)}, {"member": run.member_index})
 
 
@@ -124,18 +123,10 @@ def tau_by_n(run: Run) -> xr.Dataset:
     For tasks without memories N, n counts heads.
     """
     rows = []
-    task: Any = run.task
     cell: Any = run.cell
-    scratch = isinstance(run.setup.training.curriculum, None_)
-    for name, snapshot in run.snapshots.items():
-        stage = int(name.removeprefix("stage_"))
-        tau = np.maximum(_tau(snapshot.parameters), smallest_dt(run) or cell.dt)
-        for k in np.flatnonzero(snapshot.reached):
-            if scratch:
-                head = int(run.setup.population.values(int(run.member_index[k]))["training.curriculum.head"])
-            else:
-                head = int(run.setup.training.curriculum.heads(run.task, stage)[1])
-            rows.append((getattr(task, "n_min", 1) + head, run.member_index[k], tau[k].mean(), tau[k].std()))
+    for stage in stage_snapshots(run):
+        tau = np.maximum(_tau(stage.parameters), smallest_dt(run) or cell.dt)
+        rows += [(stage.n[k], run.member_index[k], tau[k].mean(), tau[k].std()) for k in np.flatnonzero(stage.reached)]
     columns = np.array(rows, float).reshape(-1, 4).T
     return xr.Dataset(
         {name: ("moment", column) for name, column in zip(("n", "who", "mean", "sd"), columns, strict=True)}
@@ -155,35 +146,41 @@ def at_stages(
     """
     function = catalogue.find("analyses", analysis)
     options = check_options(function, options)
-    names = sorted(name for name in run.snapshots if name.startswith("stage_"))
-    chosen = sorted({*names[::every], *names[-1:]})
-    stages = np.array([int(name.removeprefix("stage_")) for name in chosen], int)
+    stages = stage_snapshots(run)
+    chosen = [stage for i, stage in enumerate(stages) if i % every == 0 or stage is stages[-1]]
     rows = []
-    for name in chosen:
+    for stage in chosen:
         # everybody is measured, also those who are not there, so that all stages share one compiled program
-        answer = function(run.at(name), **options)[keep]
-        there = xr.DataArray(run.snapshots[name].reached, dims="member")
+        answer = function(run.at(stage.name), **options)[keep]
+        there = xr.DataArray(stage.reached, dims="member")
         rows.append(answer.reset_coords(drop=True).drop_vars("member", errors="ignore").astype(float).where(there))
     if not rows:
         return xr.Dataset({name: (("n", "member"), np.zeros((0, run.n_members))) for name in keep})
-    newest = heads_by_stage(run, stages)[1][0]
-    task: Any = run.task
-    return xr.concat(rows, xr.DataArray(task.n_min + newest, dims="n", name="n")).assign_coords(member=run.member_index)
+    memory = xr.DataArray([stage.n[0] for stage in chosen], dims="n", name="n")
+    return xr.concat(rows, memory).assign_coords(member=run.member_index)
+
+
+def ask_network_timescales(
+    ask: Any, label: str, run: Run, scale: Mapping[str, Any], keep: Iterable[str] = NETWORK, **options: Any
+) -> xr.Dataset:
+    """Timescales of the activity (``autocorrelation_timescales``) over (n, …) at the N that were solved.
+
+    Sequences, their length and which stages are a scale's; ``options`` are further ones of the analysis.
+    """
+    return ask(
+        label,
+        at_stages,
+        run,
+        analysis="autocorrelation_timescales",
+        options={"n_steps": scale["n_steps"], "n_trials": scale["n_trials"], **options},
+        keep=list(keep),
+        every=scale["every"],
+    )
 
 
 def tau_rows(answer: xr.Dataset, name: str) -> np.ndarray:
     """``[moment, (N, member, value)]`` of what :func:`tau_by_n` gave."""
     return np.stack([answer[column].values for column in ("n", "who", name)], axis=1).astype(float)
-
-
-def largest_common(rows: Iterable[np.ndarray], members: int = 2) -> int | None:
-    """The largest N that at least so many members of every population have solved; ``None`` if there is none."""
-    common: set[float] | None = None
-    for mine in rows:
-        n, counts = np.unique(mine[:, 0], return_counts=True)
-        there = set(n[counts >= members])
-        common = there if common is None else common & there
-    return int(max(common)) if common else None
 
 
 # --- statistics of values over N -----------------------------------------------------------------------------------
@@ -213,13 +210,19 @@ def slope_of(rows: np.ndarray) -> float:
 def interval_of(rows: np.ndarray, statistic: Any = slope_of) -> list[float]:
     """95 % interval of a statistic of rows (N, member, …), resampling members with all their moments."""
     by_member = [rows[rows[:, 1] == m] for m in np.unique(rows[:, 1])]
-    return bootstrap(lambda places: statistic(np.concatenate([by_member[p] for p in places])), len(by_member))
+    chosen = lambda places: np.concatenate([by_member[int(p)] for p in places])
+    return bootstrap(lambda places: statistic(chosen(places)), np.arange(len(by_member)))
 
 
 def brackets(interval: Iterable[float]) -> str:
     """For people."""
     low, high = interval
     return f"[{low:.3g}, {high:.3g}]"
+
+
+def hyphened(curriculum: str) -> str:
+    """``single-head`` for ``single_head``, for people."""
+    return curriculum.replace("_", "-")
 
 
 def spread(values: np.ndarray) -> str:
@@ -256,3 +259,16 @@ def after_scratch(run: Run, *, n_trials: PositiveInt = 12800) -> xr.Dataset:
     passed = run.history["passed"]
     epochs = np.where(passed.any(axis=0), passed.argmax(axis=0) + 1.0, np.nan)
     return xr.Dataset({"accuracy": ("member", accuracy), "epochs": ("member", epochs)}, {"member": run.member_index})
+
+
+def by_trained_n(found: xr.Dataset, name: str, blank: float = np.nan) -> dict[int, np.ndarray]:
+    """A variable of :func:`ask_after_scratch` by the N that members were trained on; ``blank`` takes NaN's place.
+
+    Members that diverged answer by chance: ``blank = 0.5`` for their accuracy.
+
+    >>> found = xr.Dataset({"n": ("member", [2, 5, 2]), "accuracy": ("member", [0.9, np.nan, 0.7])})
+    >>> {n: values.tolist() for n, values in by_trained_n(found, "accuracy", blank=0.5).items()}
+    {2: [0.9, 0.7], 5: [0.5]}
+    """
+    n, values = found["n"].values, found[name].fillna(blank).values
+    return {int(k): values[n == k] for k in np.unique(n)}

@@ -7,7 +7,8 @@ import numpy as np
 import xarray as xr
 
 from poprnn.cells.leaky_rnn import LeakyRNN
-from poprnn.recipes._timescales import CURRICULA, both_curricula, brackets, largest_n, setup
+from poprnn.recipes._timescales import CURRICULA, both_curricula, brackets, hyphened, largest_n, setup
+from poprnn.recipes.contract import bootstrap
 from poprnn.training.curricula.multi_head import MultiHead
 from poprnn.training.curricula.single_head import SingleHead
 from poprnn.training.run import Run
@@ -106,19 +107,13 @@ def ratio_of_means(above: Sequence[np.ndarray], below: np.ndarray) -> tuple[floa
 
     Members are resampled within each condition; the largest is chosen anew in every resample.
     """
-    from scipy.stats import bootstrap
 
     def ratio(*samples: np.ndarray) -> float:
         *tops, bottom = (float(np.mean(s)) for s in samples)
         return max(tops) / bottom if bottom > 0 else float("nan")
 
     value = ratio(*above, below)
-    if min(len(s) for s in (*above, below)) < 2 or not np.isfinite(value):
-        return value, [float("nan")] * 2
-    found = bootstrap(
-        (*above, below), ratio, vectorized=False, n_resamples=2000, method="percentile", rng=np.random.default_rng(0)
-    )
-    return value, [float(found.confidence_interval.low), float(found.confidence_interval.high)]
+    return value, bootstrap(ratio, *above, below) if np.isfinite(value) else [float("nan")] * 2
 
 
 def judge_fixed(
@@ -160,18 +155,6 @@ def judge_fixed(
     return clauses, words, notes, first
 
 
-def by_member(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """N and ``[member, N]`` from rows (N, member, value), NaN where a member has no row: what figures are made of.
-
-    >>> by_member(np.array([[2, 0, 1.5], [3, 0, 1.6], [2, 4, 1.7]]))[1].tolist()
-    [[1.5, 1.6], [1.7, nan]]
-    """
-    (n, at), (members, who) = (np.unique(rows[:, i], return_inverse=True) for i in (0, 1))
-    values = np.full((len(members), len(n)), np.nan)
-    values[who, at] = rows[:, 2]
-    return n, values
-
-
 def draw_fixed(answers: Mapping[str, xr.Dataset], task: str, name: str = "fixed_tau", title: str | None = None) -> Any:
     """Figure 4a for the populations of one task: largest N with tau fixed and trained, ``None`` without any."""
     from poprnn.report.panels import by_group
@@ -180,7 +163,7 @@ def draw_fixed(answers: Mapping[str, xr.Dataset], task: str, name: str = "fixed_
     for curriculum in CURRICULA:
         found = largest_by_condition(answers, f"{task}-{curriculum}")
         if found:  # in the paper's order, trained last
-            groups[curriculum.replace("_", "-")] = {k: found[k] for k in sorted(found, key=lambda k: k == "trained")}
+            groups[hyphened(curriculum)] = {k: found[k] for k in sorted(found, key=lambda k: k == "trained")}
     if not groups:
         return None
     possible = max(a.attrs.get("largest_possible", 0) for k, a in answers.items() if k.startswith(task))

@@ -9,9 +9,10 @@ import xarray as xr
 from poprnn.recipes._timescales import (
     CURRICULA,
     TASKS,
-    at_stages,
+    ask_network_timescales,
     brackets,
     correlation,
+    hyphened,
     interval_of,
     rows_of,
     spread,
@@ -23,14 +24,12 @@ from poprnn.recipes._variants import (
     about_training,
     all_diverged,
     ask_largest_n,
-    by_member,
     draw_fixed,
     judge_fixed,
     trained_and_fixed,
     verdict,
 )
 from poprnn.recipes.contract import Claim
-from poprnn.recipes.network_timescales import KEEP
 from poprnn.training.run import Run
 from poprnn.training.settings import Setup
 
@@ -62,15 +61,7 @@ def answers(runs: dict[str, Run], scale: dict[str, Any], ask: Any) -> dict[str, 
         if label.endswith("fixed") or all_diverged(run):
             continue
         out[f"{label}/tau"] = ask(label, tau_by_n, run)
-        out[f"{label}/tau_net"] = ask(
-            label,
-            at_stages,
-            run,
-            analysis="autocorrelation_timescales",
-            options={"n_steps": scale["n_steps"], "n_trials": scale["n_trials"]},
-            keep=KEEP,
-            every=scale["every"],
-        )
+        out[f"{label}/tau_net"] = ask_network_timescales(ask, label, run, scale)
     return out
 
 
@@ -158,7 +149,7 @@ def _t5(answers: Mapping[str, xr.Dataset], label: str, least: float) -> tuple[Cl
     clauses: Clauses = []
     words: list[str] = []
     for curriculum in CURRICULA:
-        name = curriculum.replace("_", "-")
+        name = hyphened(curriculum)
         answer = answers.get(f"{label}-{curriculum}/tau_net")
         rows = [np.zeros((0, 3)) if answer is None else rows_of(answer, variable) for variable in ("mean", "std")]
         if _too_few(rows[0]):
@@ -188,7 +179,7 @@ def draw(runs: dict[str, Run], answers: dict[str, xr.Dataset]) -> dict[str, Any]
         drawn = _draw_timescales(answers, task)
         groups = {
             _title(variant): {
-                c.replace("_", "-"): answers[f"{variant}-{task}-{c}/largest_n"]["largest_n"].values for c in CURRICULA
+                hyphened(c): answers[f"{variant}-{task}-{c}/largest_n"]["largest_n"].values for c in CURRICULA
             }
             for variant in VARIANTS
             if all(f"{variant}-{task}-{c}/largest_n" in answers for c in CURRICULA)
@@ -214,7 +205,7 @@ def draw(runs: dict[str, Run], answers: dict[str, xr.Dataset]) -> dict[str, Any]
 
 
 def _draw_timescales(answers: dict[str, xr.Dataset], task: str) -> list[Any]:
-    from poprnn.report.panels import over
+    from poprnn.report.panels import by_member, over
 
     drawn: list[Any] = []
     for quantity, variables in (("tau_net", ("mean", "std")), ("tau", ("mean", "sd"))):
@@ -227,7 +218,7 @@ def _draw_timescales(answers: dict[str, xr.Dataset], task: str) -> list[Any]:
                     series[_title(variant)] = by_member(rows)
             if series:
                 word = "mean" if variable == "mean" else "SD"
-                name = curriculum.replace("_", "-")
+                name = hyphened(curriculum)
                 drawn.append(
                     over(
                         f"{quantity}_{word}_{curriculum}".lower(),

@@ -7,8 +7,17 @@ import numpy as np
 import xarray as xr
 from scipy.stats import spearmanr
 
-from poprnn.recipes._timescales import CURRICULA, TASKS, both_curricula, brackets, correlation, tau_by_n, tau_rows
-from poprnn.recipes._variants import Clauses, about_training, all_diverged, ask_largest_n, by_member, verdict
+from poprnn.recipes._timescales import (
+    CURRICULA,
+    TASKS,
+    both_curricula,
+    brackets,
+    correlation,
+    hyphened,
+    tau_by_n,
+    tau_rows,
+)
+from poprnn.recipes._variants import Clauses, about_training, all_diverged, ask_largest_n, verdict
 from poprnn.recipes.contract import Claim, bootstrap
 from poprnn.training.run import Run
 from poprnn.training.settings import Setup
@@ -106,7 +115,7 @@ def _near(
             continue
         by_one = [rows[rows[:, 1] == member] for member in np.unique(rows[:, 1])]
         last = np.array([mine[mine[:, 0].argmax(), 2] / k for mine in by_one])
-        interval = bootstrap(lambda places, last=last: float(last[places].mean()), len(last))  # type: ignore[misc]
+        interval = bootstrap(np.mean, last)
         first = first or interval
         clauses.append(bool(round(abs(last.mean() - 1), 9) <= within))
         words.append(f"k = {k}: {last.mean():.2f} {brackets(interval)}")
@@ -138,7 +147,7 @@ def _shorter(largest: Mapping[str, xr.Dataset], task: str, durations: list[int],
     words: list[str] = []
     notes: list[str] = []
     for curriculum in CURRICULA:
-        name = curriculum.replace("_", "-")
+        name = hyphened(curriculum)
         values = {
             k: largest[label]["largest_n"].values
             for k in durations
@@ -159,13 +168,13 @@ def _shorter(largest: Mapping[str, xr.Dataset], task: str, durations: list[int],
 
 def draw(runs: dict[str, Run], answers: dict[str, xr.Dataset]) -> dict[str, Any]:
     """Figure S6: tau / k against N, single-head and multi-head; and the largest N against k."""
-    from poprnn.report.panels import over
+    from poprnn.report.panels import by_member, over
 
     figures: dict[str, Any] = {}
     for task in TASKS:
         durations, drawn = _durations(answers, task), []
         for curriculum in CURRICULA:
-            name = curriculum.replace("_", "-")
+            name = hyphened(curriculum)
             rows = {k: _tau(answers, f"{task}-{k}-{curriculum}") for k in durations}
             series = {f"k = {k}": by_member(mine / [1, 1, k]) for k, mine in rows.items() if len(mine)}
             if series:
@@ -182,7 +191,7 @@ def draw(runs: dict[str, Run], answers: dict[str, xr.Dataset]) -> dict[str, Any]
                         reference=(1.0, "tau = k"),
                     )
                 )
-        series = {c.replace("_", "-"): _largest(answers, task, c, durations) for c in CURRICULA if durations}
+        series = {hyphened(c): _largest(answers, task, c, durations) for c in CURRICULA if durations}
         if series:
             drawn.append(
                 over(
@@ -203,6 +212,8 @@ def _largest(
     answers: Mapping[str, xr.Dataset], task: str, curriculum: str, durations: list[int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """k and ``[member, k]``."""
+    from poprnn.report.panels import by_member
+
     rows = [
         (k, member, n)
         for k in durations

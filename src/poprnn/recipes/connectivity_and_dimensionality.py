@@ -8,8 +8,17 @@ from scipy.stats import mannwhitneyu, rankdata
 
 from poprnn.core import recipe_files
 from poprnn.recipes._connectivity import borne, by_stage, inhibition_and_tau
-from poprnn.recipes._robustness import Verdict, hyphened, solved, tasks_in
-from poprnn.recipes._timescales import CURRICULA, at_stages, both_curricula, brackets, interval_of, rows_of, slope_of
+from poprnn.recipes._robustness import Verdict, largest_common, tasks_in
+from poprnn.recipes._timescales import (
+    CURRICULA,
+    at_stages,
+    both_curricula,
+    brackets,
+    hyphened,
+    interval_of,
+    rows_of,
+    slope_of,
+)
 from poprnn.recipes.contract import Claim
 from poprnn.training.run import Run
 from poprnn.training.settings import Setup
@@ -44,18 +53,12 @@ def answers(runs: dict[str, Run], scale: dict[str, Any], ask: Any) -> dict[str, 
             out[f"{label}/{name}"] = ask(f"{label}/{name}", at_stages, run, **options)
     for task in tasks_in(runs):
         mine = {c: runs[f"{task}-{c}"] for c in CURRICULA}
-        if (n := _common(mine)) is None:
+        if (n := largest_common(mine.values())) is None:
             continue
         for c, run in mine.items():
             found = ask(f"{task}-{c}/n_{n}", "inhibition_scaling", run, n=n, **released)
             out[f"{task}-{c}/release_at_n"] = found.assign_coords(n=n)
     return out
-
-
-def _common(runs: dict[str, Run]) -> int | None:
-    """The largest N that at least two members of every population have solved."""
-    there = [{n for n, who in solved(run).items() if who.sum() >= 2} for run in runs.values()]
-    return max(set.intersection(*there), default=None)
 
 
 def judge(answers: dict[str, xr.Dataset], about: dict[str, Any]) -> list[Claim]:

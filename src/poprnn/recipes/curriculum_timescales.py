@@ -11,6 +11,7 @@ from poprnn.recipes._timescales import (
     brackets,
     correlation,
     from_scratch,
+    hyphened,
     interval_of,
     largest_n,
     spread,
@@ -108,7 +109,7 @@ def draw(runs: dict[str, Run], answers: dict[str, xr.Dataset]) -> dict[str, Any]
         mine = {c: f"{task}-{c}" for c in ("single_head", "multi_head", "none") if f"{task}-{c}" in runs}
         if mine:
             figures[task] = compare_curricula(
-                {c.replace("_", "-"): runs[label] for c, label in mine.items() if c != "none"},
-                {c.replace("_", "-"): _rows(answers, label) for c, label in mine.items()},
+                {hyphened(c): runs[label] for c, label in mine.items() if c != "none"},
+                {hyphened(c): _rows(answers, label) for c, label in mine.items()},
             )
     return figures

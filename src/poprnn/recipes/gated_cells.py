@@ -9,10 +9,19 @@ import xarray as xr
 from poprnn.cells.contract import Cell
 from poprnn.cells.gru import GRU
 from poprnn.cells.lstm import LSTM
-from poprnn.recipes._robustness import Verdict, hyphened
-from poprnn.recipes._timescales import CURRICULA, TASKS, ask_after_scratch, both_curricula, brackets, from_scratch
+from poprnn.recipes._robustness import Verdict
+from poprnn.recipes._timescales import (
+    CURRICULA,
+    TASKS,
+    ask_after_scratch,
+    both_curricula,
+    brackets,
+    by_trained_n,
+    from_scratch,
+    hyphened,
+)
 from poprnn.recipes._variants import about_training, ask_largest_n
-from poprnn.recipes.contract import Claim
+from poprnn.recipes.contract import Claim, bootstrap
 from poprnn.training.optimizers.adam import Adam
 from poprnn.training.run import Run
 from poprnn.training.settings import Setup
@@ -58,7 +67,7 @@ def judge(answers: dict[str, xr.Dataset], about: dict[str, Any]) -> list[Claim]:
             single, multi = (answers[f"{task}-{cell}-{c}"]["largest_n"].values for c in CURRICULA)
             verdict.members += len(single) + len(multi) + answers[f"{task}-{cell}-none"].sizes["member"]
             name = f"{task} {cell.upper()}"
-            _judge_none(verdict, name, multi, _accuracy(answers[f"{task}-{cell}-none"]))
+            _judge_none(verdict, name, multi, by_trained_n(answers[f"{task}-{cell}-none"], "accuracy", blank=0.5))
             if cell == "lstm":
                 _judge_single(verdict, name, multi, single)
     for words in about_training({k: a for k, a in answers.items() if not k.endswith("none")}, rule["epochs"]):
@@ -66,12 +75,6 @@ def judge(answers: dict[str, xr.Dataset], about: dict[str, Any]) -> list[Claim]:
     if tasks != list(TASKS):
         verdict.note(f"stand-in: {', '.join(tasks)} only")
     return [verdict.claim()]
-
-
-def _accuracy(found: xr.Dataset) -> dict[int, np.ndarray]:
-    """Accuracies of the members trained on each N; those that diverged answer by chance."""
-    n, accuracy = found["n"].values, np.nan_to_num(found["accuracy"].values, nan=0.5)
-    return {int(k): accuracy[n == k] for k in np.unique(n)}
 
 
 def _largest_from_scratch(accuracy: dict[int, np.ndarray], threshold: float) -> int:
@@ -91,15 +94,11 @@ def _judge_none(verdict: Verdict, name: str, multi: np.ndarray, none: dict[int, 
         return
     memories = list(none)
 
-    def difference(places: np.ndarray, *by_n: np.ndarray) -> float:
-        resampled = dict(zip(memories, by_n, strict=True))
-        return _mean(multi[places.astype(int)]) - _largest_from_scratch(resampled, threshold)
+    def difference(multi: np.ndarray, *by_n: np.ndarray) -> float:
+        return _mean(multi) - _largest_from_scratch(dict(zip(memories, by_n, strict=True)), threshold)
 
     _clause(
-        verdict,
-        f"{name}: multi-head {_mean(multi):.3g}, from scratch {largest}",
-        difference,
-        (np.arange(len(multi)), *none.values()),
+        verdict, f"{name}: multi-head {_mean(multi):.3g}, from scratch {largest}", difference, (multi, *none.values())
     )
 
 
@@ -118,16 +117,11 @@ def _judge_single(verdict: Verdict, name: str, multi: np.ndarray, single: np.nda
 
 def _clause(verdict: Verdict, words: str, difference: Callable[..., float], samples: tuple[np.ndarray, ...]) -> None:
     """Whether a difference and its interval, resampling members within each population, lie above 0."""
-    from scipy.stats import bootstrap
-
     value = difference(*samples)
     if min(len(sample) for sample in samples) < 2:
         verdict.unjudged(f"{words}: fewer than two members, so no interval")
         return
-    found = bootstrap(
-        samples, difference, vectorized=False, n_resamples=2000, method="percentile", rng=np.random.default_rng(0)
-    ).confidence_interval
-    interval = [float(found.low), float(found.high)]
+    interval = bootstrap(difference, *samples)
     verdict.interval = verdict.interval or interval
     verdict.clause(value > 0 and interval[0] > 0, f"{words}, difference {value:.3g} {brackets(interval)}")
 
@@ -147,7 +141,7 @@ def draw(runs: dict[str, Run], answers: dict[str, xr.Dataset]) -> dict[str, Any]
         cells = [cell for cell in CELLS if f"{task}-{cell}-none" in answers]
         if not cells:
             continue
-        none = {cell: _accuracy(answers[f"{task}-{cell}-none"]) for cell in cells}
+        none = {cell: by_trained_n(answers[f"{task}-{cell}-none"], "accuracy", blank=0.5) for cell in cells}
         largest = {
             cell.upper(): {"from scratch": [_largest_from_scratch(none[cell], 0.98)]}
             | {hyphened(c): answers[f"{task}-{cell}-{c}"]["largest_n"].values for c in CURRICULA}

@@ -11,14 +11,15 @@ from scipy import stats
 from poprnn.analysis._probe import at_memory
 from poprnn.cells.leaky_rnn import LeakyRNN
 from poprnn.core.blueprint import PositiveInt
+from poprnn.recipes._robustness import largest_common
 from poprnn.recipes._timescales import (
     CURRICULA,
     TASKS,
     both_curricula,
     brackets,
     correlation,
+    hyphened,
     interval_of,
-    largest_common,
     tau_by_n,
     tau_rows,
 )
@@ -60,7 +61,7 @@ def answers(runs: dict[str, Run], scale: dict[str, Any], ask: Any) -> dict[str, 
     steps = sorted({*scale["steps"], scale["alone"], *scale["unseen_smaller"], *scale["unseen_larger"]})
     for task in scale.get("tasks", TASKS):
         mine = {label: run for label, run in runs.items() if label.startswith(task)}
-        n = largest_common([tau_rows(out[f"{label}/tau"], "mean") for label in mine])
+        n = largest_common(mine.values())
         for label, run in mine.items() if n else ():
             out[f"{label}/accuracy"] = ask(label, accuracy_at_steps, run, n=n, steps=steps).assign_attrs(n=n)
     several = xr.Dataset({"trained": ("steps", scale["steps"])})
@@ -141,7 +142,7 @@ def draw(runs: dict[str, Run], answers: dict[str, xr.Dataset]) -> dict[str, Any]
     for task in TASKS:
         if f"{task}-single_head-several/tau" not in answers:
             continue
-        moments = {c.replace("_", "-"): answers[f"{task}-{c}-several/tau"] for c in CURRICULA}
+        moments = {hyphened(c): answers[f"{task}-{c}-several/tau"] for c in CURRICULA}
         figures[task] = compare_taus(
             {
                 c: np.stack([a[k].values for k in ("n", "who", "mean", "sd")], axis=1)
@@ -150,7 +151,7 @@ def draw(runs: dict[str, Run], answers: dict[str, xr.Dataset]) -> dict[str, Any]
             }
         )
         series = {
-            f"{c.replace('_', '-')}, {words}": (1 / a["steps"].values, a["accuracy"].values)
+            f"{hyphened(c)}, {words}": (1 / a["steps"].values, a["accuracy"].values)
             for c in CURRICULA
             for kind, words in (("several", "several dt"), ("alone", "one dt"))
             if (a := answers.get(f"{task}-{c}-{kind}/accuracy")) is not None

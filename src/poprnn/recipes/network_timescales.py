@@ -8,10 +8,11 @@ import xarray as xr
 from poprnn.recipes._timescales import (
     CURRICULA,
     TASKS,
-    at_stages,
+    ask_network_timescales,
     both_curricula,
     brackets,
     correlation,
+    hyphened,
     interval_of,
     rows_of,
     slope_of,
@@ -19,8 +20,6 @@ from poprnn.recipes._timescales import (
 from poprnn.recipes.contract import Claim
 from poprnn.training.run import Run
 from poprnn.training.settings import Setup
-
-KEEP = ["mean", "std", "population_tau", "aic_bic_agreement", "r_squared"]
 
 
 def experiments(scale: dict[str, Any]) -> dict[str, Setup]:
@@ -37,15 +36,8 @@ def answers(runs: dict[str, Run], scale: dict[str, Any], ask: Any) -> dict[str, 
     out = {}
     for label, run in runs.items():
         for criterion in ("aic", "trials"):
-            out[f"{label}/{criterion}"] = ask(
-                f"{label}/{criterion}",
-                at_stages,
-                run,
-                analysis="autocorrelation_timescales",
-                options={"n_steps": scale["n_steps"], "n_trials": scale["n_trials"], "criterion": criterion},
-                keep=KEEP,
-                every=scale["every"],
-            )
+            name = f"{label}/{criterion}"
+            out[name] = ask_network_timescales(ask, name, run, scale, criterion=criterion)
     return out
 
 
@@ -140,10 +132,7 @@ def draw(runs: dict[str, Run], answers: dict[str, xr.Dataset]) -> dict[str, Any]
         figures[task] = [
             over(
                 name,
-                {
-                    c.replace("_", "-"): (a["n"].values, a[name].transpose("member", "n").values)
-                    for c, a in mine.items()
-                },
+                {hyphened(c): (a["n"].values, a[name].transpose("member", "n").values) for c, a in mine.items()},
                 "memory N solved",
                 label,
                 f"{label[0].upper()}{label[1:]} when a memory was solved.",

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from poprnn.recipes._timescales import TASKS, ask_after_scratch, brackets, from_scratch
+from poprnn.recipes._timescales import TASKS, ask_after_scratch, brackets, by_trained_n, from_scratch
 from poprnn.recipes.contract import Claim, bootstrap
 from poprnn.training.run import Run
 from poprnn.training.settings import Setup
@@ -47,22 +47,22 @@ def judge(answers: dict[str, xr.Dataset], about: dict[str, Any]) -> list[Claim]:
 
 
 def _judge_parity(found: xr.Dataset, rule: dict[str, Any]) -> tuple[bool | None, str, list[float] | None]:
-    accuracy = {n: a for n, a in _by_n(found, "accuracy").items() if n > rule["parity_n"]}
+    accuracy = {n: a for n, a in by_trained_n(found, "accuracy", blank=0.5).items() if n > rule["parity_n"]}
     if not accuracy:
         return None, "", None
-    best = max(accuracy, key=lambda n: _median(accuracy[n]))
-    interval = bootstrap(lambda places: _median(accuracy[best][places]), len(accuracy[best]))
+    best = max(accuracy, key=lambda n: np.median(accuracy[n]))
+    interval = bootstrap(np.median, accuracy[best])
     # those that passed in training may be under the threshold on fresh trials
-    passed = sum(int(np.isfinite(e).sum()) for n, e in _by_n(found, "epochs").items() if n in accuracy)
+    passed = sum(int(np.isfinite(e).sum()) for n, e in by_trained_n(found, "epochs").items() if n in accuracy)
     words = (
-        f"parity, N > {rule['parity_n']}: largest median accuracy {_median(accuracy[best]):.3f} {brackets(interval)} "
+        f"parity, N > {rule['parity_n']}: largest median accuracy {np.median(accuracy[best]):.3f} {brackets(interval)} "
         f"(N = {best}), {passed} of {sum(len(a) for a in accuracy.values())} members passed in training"
     )
-    return all(_median(a) < rule["accuracy"] for a in accuracy.values()), words, interval
+    return all(np.median(a) < rule["accuracy"] for a in accuracy.values()), words, interval
 
 
 def _judge_fast(found: xr.Dataset, rule: dict[str, Any]) -> tuple[bool | None, str]:
-    epochs = {n: e for n, e in _by_n(found, "epochs").items() if n <= rule["fast_n"]}
+    epochs = {n: e for n, e in by_trained_n(found, "epochs").items() if n <= rule["fast_n"]}
     if not epochs:
         return None, ""
     words = [f"N = {n}: {(e <= rule['fast']).sum()} of {len(e)}" for n, e in epochs.items()]
@@ -71,22 +71,11 @@ def _judge_fast(found: xr.Dataset, rule: dict[str, Any]) -> tuple[bool | None, s
 
 
 def _judge_never(found: xr.Dataset, rule: dict[str, Any]) -> tuple[bool | None, str]:
-    epochs = {n: e for n, e in _by_n(found, "epochs").items() if n > rule["never_n"]}
+    epochs = {n: e for n, e in by_trained_n(found, "epochs").items() if n > rule["never_n"]}
     if not epochs:
         return None, ""
     words = [f"N = {n}: {np.isfinite(e).sum()} of {len(e)}" for n, e in epochs.items()]
     return all(bool(np.isnan(e).all()) for e in epochs.values()), f"DMS solved at all: {', '.join(words)}"
-
-
-def _by_n(found: xr.Dataset, name: str) -> dict[int, np.ndarray]:
-    """Values of the members trained on each N."""
-    n = found["n"].values
-    return {int(k): found[name].values[n == k] for k in np.unique(n)}
-
-
-def _median(accuracy: np.ndarray) -> float:
-    """Members that diverged answer by chance."""
-    return float(np.median(np.nan_to_num(accuracy, nan=0.5)))
 
 
 def _stand_in(used: dict[str, Any], rule: dict[str, Any]) -> list[str]:
@@ -152,5 +141,5 @@ def _training(run: Run) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 def _matrix(found: xr.Dataset, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Every N, and ``[member, n]``."""
-    groups = _by_n(found, name)
+    groups = by_trained_n(found, name)
     return np.array(list(groups)), np.stack(list(groups.values()), axis=1)

@@ -8,10 +8,11 @@ import xarray as xr
 from poprnn.recipes._robustness import Verdict, solved
 from poprnn.recipes._timescales import (
     CURRICULA,
-    at_stages,
+    ask_network_timescales,
     both_curricula,
     brackets,
     correlation,
+    hyphened,
     interval_of,
     rows_of,
     setup,
@@ -27,7 +28,7 @@ from poprnn.training.run import Run
 from poprnn.training.settings import Setup
 
 TASK = "n_parity"
-KEEP = ["mean", "std", "population_tau", "aic_bic_agreement"]
+KEEP = ("mean", "std", "population_tau", "aic_bic_agreement")
 RETRAINED = 5
 """The window whose networks the paper retrains."""
 TAUS = ("tau", "tau_net")
@@ -43,19 +44,10 @@ def experiments(scale: dict[str, Any]) -> dict[str, Setup]:
 def answers(runs: dict[str, Run], scale: dict[str, Any], ask: Any) -> dict[str, xr.Dataset]:
     """Largest N, tau and tau_net at the N that were solved, and retraining of three populations from one or two N."""
     out = {}
-    network = {"n_steps": scale["n_steps"], "n_trials": scale["n_trials"]}
     for label, run in runs.items():
         out[f"{label}/largest_n"] = ask_largest_n(ask, label, run, scale)
         out[f"{label}/tau"] = ask(label, tau_by_n, run)
-        out[f"{label}/tau_net"] = ask(
-            label,
-            at_stages,
-            run,
-            analysis="autocorrelation_timescales",
-            options=network,
-            keep=KEEP,
-            every=scale["every"],
-        )
+        out[f"{label}/tau_net"] = ask_network_timescales(ask, label, run, scale, KEEP)
     how = {"epochs": scale["retrain_epochs"], "steps_per_epoch": scale["retrain_steps"]}
     for label in (*CURRICULA, f"window_{RETRAINED}"):
         for start, to in (("from_n", "to"), ("far_n", "far_to")):
@@ -180,12 +172,12 @@ def _judge_retraining(verdict: Verdict, answers: dict[str, xr.Dataset], start: s
 
 
 def _words(label: str) -> str:
-    return label.replace("_", " ") if label.startswith("window") else label.replace("_", "-")
+    return label.replace("_", " ") if label.startswith("window") else hyphened(label)
 
 
 def draw(runs: dict[str, Run], answers: dict[str, xr.Dataset]) -> dict[str, Any]:
     """Figures S12 and S14c, d: largest N by condition, tau and tau_net against N, accuracy after retraining."""
-    from poprnn.report.panels import by_group, over
+    from poprnn.report.panels import by_group, by_member, over
 
     order = (CURRICULA[0], *(f"window_{w}" for w in _windows(answers)), CURRICULA[1])
     figures = [
@@ -197,7 +189,7 @@ def draw(runs: dict[str, Run], answers: dict[str, xr.Dataset]) -> dict[str, Any]
         )
     ]
     for name in TAUS:
-        series = {_words(label): _by_n(_moments(answers, label, name)) for label in order}
+        series = {_words(label): by_member(_moments(answers, label, name)) for label in order}
         figures.append(
             over(
                 name,
@@ -227,11 +219,3 @@ def draw(runs: dict[str, Run], answers: dict[str, xr.Dataset]) -> dict[str, Any]
                 )
             )
     return {TASK: figures}
-
-
-def _by_n(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Every N, and ``[member, n]`` with NaN where a member did not solve it."""
-    (n, at), (members, who) = (np.unique(rows[:, i], return_inverse=True) for i in (0, 1))
-    values = np.full((len(members), len(n)), np.nan)
-    values[who, at] = rows[:, 2]
-    return n, values

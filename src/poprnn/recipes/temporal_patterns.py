@@ -8,11 +8,20 @@ from scipy import stats
 
 from poprnn.cells.leaky_rnn import LeakyRNN
 from poprnn.core.blueprint import PositiveInt
-from poprnn.recipes._timescales import CURRICULA, brackets, correlation, interval_of, setup, tau_by_n, tau_rows
+from poprnn.recipes._timescales import (
+    CURRICULA,
+    brackets,
+    correlation,
+    hyphened,
+    interval_of,
+    largest_n,
+    setup,
+    tau_by_n,
+    tau_rows,
+)
 from poprnn.recipes.contract import Claim
 from poprnn.training.curricula.multi_head import MultiHead
 from poprnn.training.curricula.single_head import SingleHead
-from poprnn.training.evaluate import evaluate
 from poprnn.training.optimizers.adam import Adam
 from poprnn.training.run import Run
 from poprnn.training.settings import Setup
@@ -39,15 +48,8 @@ def experiments(scale: dict[str, Any]) -> dict[str, Setup]:
 
 def waves_learned(run: Run, *, n_trials: PositiveInt = 256) -> xr.Dataset:
     """``waves`` (member): heads of the last stage whose snapshot exceeds the threshold again on fresh trials."""
-    task, curriculum = run.task, run.setup.training.curriculum
-    best = np.zeros(run.n_members, int)
-    for name, snapshot in run.snapshots.items():
-        active, newest = (np.asarray(a) for a in curriculum.heads(task, int(name.removeprefix("stage_"))))
-        scores = evaluate(run.at(name), heads=active[None, :], n_trials=n_trials)[task.score][:, 0]
-        mean = np.nanmean(np.where(active, scores, np.nan), axis=1)
-        good = (mean > curriculum.threshold) & (scores[:, int(newest)] > curriculum.threshold)
-        best = np.where(snapshot.reached & good, np.maximum(best, int(newest) + 1), best)
-    return xr.Dataset({"waves": ("member", best)}, {"member": run.member_index})
+    threshold = run.setup.training.curriculum.threshold
+    return largest_n(run, threshold=threshold, n_trials=n_trials).rename(largest_n="waves")
 
 
 def answers(runs: dict[str, Run], scale: dict[str, Any], ask: Any) -> dict[str, xr.Dataset]:
@@ -86,7 +88,7 @@ def draw(runs: dict[str, Run], answers: dict[str, xr.Dataset]) -> dict[str, Any]
 
     figures = {}
     for cell in CELLS:
-        mine = {c.replace("_", "-"): f"{cell}-{c}" for c in CURRICULA}
+        mine = {hyphened(c): f"{cell}-{c}" for c in CURRICULA}
         figures[f"self_interaction_{cell}"] = compare_curricula(
             {c: runs[label] for c, label in mine.items()},
             {

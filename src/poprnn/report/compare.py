@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from poprnn.analysis.contract import Result, measure
 from poprnn.core.errors import ConfigurationError, NotApplicableError
 from poprnn.report import curves, style
+from poprnn.report.panels import by_member
 from poprnn.report.results import TAU, by_memory
 from poprnn.report.style import Drawing
 from poprnn.training.run import Run
@@ -139,9 +140,7 @@ def _taus(lines: Mapping[str, tuple[np.ndarray, np.ndarray, str]], statistic: st
         )
 
 
-def compare_curricula(
-    runs: Runs, moments: Mapping[str, np.ndarray], moment: str = "memory N solved"
-) -> list[Drawing]:
+def compare_curricula(runs: Runs, moments: Mapping[str, np.ndarray], moment: str = "memory N solved") -> list[Drawing]:
     """The paper's figures 3b and 4b: progress, largest memory, and time constants at given moments.
 
     Args:
@@ -173,18 +172,10 @@ def compare_taus(moments: Mapping[str, np.ndarray], moment: str = "memory N solv
             raise ConfigurationError(f"moments of '{name}': must be rows of (N, member, mean tau, SD tau)")
     moments = {name: np.asarray(rows, float) for name, rows in moments.items() if len(rows)}
     return [
-        _taus({name: (*_matrix(rows, column), moment) for name, rows in moments.items()}, statistic)
+        _taus({name: (*by_member(rows, column), moment) for name, rows in moments.items()}, statistic)
         for column, statistic in ((2, "mean"), (3, "std"))
         if moments
     ]
-
-
-def _matrix(rows: np.ndarray, column: int) -> tuple[np.ndarray, np.ndarray]:
-    """x and ``[member, x]`` from rows (N, member, …), NaN where a member has no row."""
-    (x, at), (members, who) = (np.unique(rows[:, i], return_inverse=True) for i in (0, 1))
-    values = np.full((len(members), len(x)), np.nan)
-    values[who, at] = rows[:, column]
-    return x, values
 
 
 def _single(name: str, run: Run | Result, statistic: str) -> Result:

@@ -13,6 +13,27 @@ Series = Mapping[str, tuple[np.ndarray, np.ndarray]]
 """Name to x and ``[member, x]``, NaN where a member has no value."""
 
 
+def by_member(rows: np.ndarray, column: int = 2) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of single moments as the matrix that lines are drawn from.
+
+    Args:
+        rows: ``[moment, (x, member, value, …)]``: for instance a memory N, who solved it, and a mean over units then;
+            at most one row for each x and member.
+        column: of the value.
+
+    Returns:
+        x, without repetitions and in order, and the values ``[member, x]``, NaN where a member has no row.
+
+    >>> x, values = by_member(np.array([[2, 0, 1.5], [3, 0, 1.6], [2, 4, 1.7]]))
+    >>> x.tolist(), values.tolist()
+    ([2.0, 3.0], [[1.5, 1.6], [1.7, nan]])
+    """
+    (x, at), (members, who) = (np.unique(rows[:, i], return_inverse=True) for i in (0, 1))
+    values = np.full((len(members), len(x)), np.nan)
+    values[who, at] = rows[:, column]
+    return x, values
+
+
 def over(
     name: str,
     series: Series,
