@@ -66,6 +66,7 @@ class RuleReversal(Task):
     )
     score: ClassVar[str] = "accuracy"
     closed_loop: ClassVar[bool] = True
+    has_skips: ClassVar[bool] = True
 
     n_trials: PositiveInt = 5
     """Trials in one sequence."""
