@@ -218,16 +218,23 @@ class Program:
         key: PRNGKey,
         n_trials: int | None = None,
     ) -> tuple[Scalar, dict[str, Array]]:
-        """Mean loss and scores of the base dynamics over fresh batches."""
+        """Mean loss of the base dynamics over fresh batches, and mean scores over those trials that have one.
 
-        def one(key: PRNGKey) -> tuple[Scalar, dict[str, Array]]:
+        A score that no trial has (of a head that is not active, or that no trial drew) is NaN.
+        """
+
+        def one(key: PRNGKey) -> tuple[Scalar, dict[str, Array], dict[str, Array]]:
             batch = self.run_batch(setup, Control(), parameters, stage, arrays, Context(), key=key, n_trials=n_trials)
             task, objective = setup.task, setup.training.objective
             losses = jax.vmap(lambda o, t: objective.loss(task, o, t, batch.setting))(batch.outputs, batch.trials)
             scores = jax.vmap(lambda o, t: task.scores(o, t, batch.setting))(batch.outputs, batch.trials)
-            return jax.tree.map(lambda a: jnp.mean(a, axis=0), (losses, scores))
+            known = jax.tree.map(lambda a: ~jnp.isnan(a), scores)
+            sums = jax.tree.map(lambda a, k: jnp.sum(jnp.where(k, a, 0.0), axis=0), scores, known)
+            return jnp.mean(losses), sums, jax.tree.map(lambda k: jnp.sum(k, axis=0, dtype=jnp.float32), known)
 
-        return mapping.mean_of_parts(lambda i, _: (one(jax.random.fold_in(key, i)), ()), n_batches, ())[0]
+        # sums and counts, not means: batches differ in how many of their trials belong to a head
+        loss, sums, counts = mapping.mean_of_parts(lambda i, _: (one(jax.random.fold_in(key, i)), ()), n_batches, ())[0]
+        return loss, jax.tree.map(jnp.divide, sums, counts)
 
     def evaluate(self, state: MemberState, shared: Shared) -> tuple[MemberState, Record]:
         """Score on fresh trials, move on in the curriculum, ask the monitors."""
