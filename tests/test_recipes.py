@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,10 +10,12 @@ import xarray as xr
 
 import poprnn as pr
 from poprnn.core import catalogue, recipe_files
-from poprnn.recipes._timescales import at_stages, interval_of, largest_n, tau_by_n, tau_rows
-from poprnn.recipes.contract import bootstrap, scale_of
+from poprnn.recipes._timescales import answered, at_stages, interval_of, largest_n, tau_by_n, tau_rows
+from poprnn.recipes.contract import Questions, bootstrap, reproduce, scale_of
 from poprnn.recipes.temporal_patterns import waves_learned
-from poprnn.training.run import Snapshot
+from poprnn.training.run import History, Run, Snapshot
+
+pytestmark = pytest.mark.usefixtures("compile_quickly")
 
 RNG = np.random.default_rng(0)
 
@@ -328,3 +331,71 @@ def test_integration_step_passes_where_planted():
 )
 def test_integration_step_fails_where_planted(answers):
     assert judged("integration_step", answers)["T12"].passed is False
+
+
+# --- nobody left ----------------------------------------------------------------------------------------------------
+
+
+def diverged(setup):
+    """A population as training leaves it when all members diverged after they had passed the first stage."""
+    n, n_heads = setup.population.members, setup.task.n_heads
+    blank = {name: np.full((1, n), np.nan) for name in ("loss", "training_loss")}
+    blank |= {name: np.full((1, n), -1) for name in ("n_steps", "stage", "newest")}
+    blank |= {"passed": np.zeros((1, n), bool), f"scores/{setup.task.score}": np.full((1, n, n_heads), np.nan)}
+    nothing = pr.Parameters({}, {})
+    snapshots = {"stage_000": Snapshot(np.ones(n, bool), np.ones(n, int), nothing)}
+    return Run(setup, nothing, nothing, ["diverged"] * n, History(blank), snapshots)
+
+
+def gone(members=4):
+    """The answer of a population in which all members diverged."""
+    run = dataclasses.replace(populated(pr.tasks.NParity(), "none", {}), outcome=["diverged"] * 3)
+    return Questions(Path("nowhere"))("label", "connectivity", run).assign_attrs(members=members)
+
+
+def test_nobody_is_left_to_be_asked(tmp_path):
+    run = populated(pr.tasks.NParity(n_max=4), pr.curricula.MultiHead(), {})
+    ask = Questions(tmp_path)
+    late = dataclasses.replace(run, outcome=["brought_in", "diverged", "brought_in"])
+    assert ask("some", "timescales_single", late)["member"].values.tolist() == [0, 2]
+    found = ask("none", "timescales_single", dataclasses.replace(run, outcome=["diverged"] * 3))
+    assert not found.data_vars and found.sizes == {"member": 0} and found.attrs == {"members": 3}
+    assert not (tmp_path / "none").exists() and list(ask.seconds()) == ["some/timescales_single"]
+    with pytest.raises(pr.ConfigurationError, match="unknown option"):
+        ask("none", "timescales_single", dataclasses.replace(run, outcome=["diverged"] * 3), tau=1)
+
+
+@pytest.mark.parametrize("name", sorted(catalogue.names("recipes")))
+def test_a_claim_about_populations_that_diverged_does_not_pass(name, tmp_path):
+    module = catalogue.find("recipes", name)
+    scale = scale_of(name, "smoke")
+    runs = {label: diverged(setup) for label, setup in module.experiments(scale).items()}
+    found = module.answers(runs, scale, Questions(tmp_path))
+    claims = module.judge(found, recipe_files.read(name))
+    assert claims and not any(claim.passed for claim in claims) and all(claim.note for claim in claims)
+    if name in ("curriculum_timescales", "network_timescales", "integration_step"):
+        assert all(claim.passed is False for claim in claims)
+        assert all("2 of 2 members diverged and are left out" in claim.note for claim in claims)
+    assert not list(tmp_path.iterdir())
+    assert isinstance(module.draw(runs, found), dict)
+
+
+@pytest.mark.parametrize("label", ["n_parity-single_head", "n_dms-multi_head"])
+def test_one_population_that_diverged_fails_the_claim_and_is_named(label):
+    found = judged("network_timescales", network_answers() | {f"{label}/aic": gone()})
+    assert found["T5"].passed is False and found["T6"].passed is False
+    assert all(f"{label}: 4 of 4 members diverged" in claim.note for claim in found.values())
+    lost = {f"{label}/tau": gone(), f"{label}/largest_n": answered(gone(), "largest_n")}
+    found = judged("curriculum_timescales", curriculum_answers() | lost)
+    assert found["T2"].passed is False and "nobody left" in found["T2"].measured
+    assert found["T4"].passed is False
+    assert all(f"{label}: 4 of 4 members diverged" in claim.note for claim in found.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["curriculum_timescales", "network_timescales"])
+def test_a_recipe_whose_networks_all_diverge_is_carried_out(name, tmp_path, monkeypatch):
+    monkeypatch.setattr("poprnn.recipes._timescales.SGD", pr.optimizers.Sgd(learning_rate=1e38))
+    made = reproduce(catalogue.find("recipes", name), "smoke", tmp_path / name)
+    assert all(claim["passed"] is False and "diverged" in claim["note"] for claim in made["claims"])
+    assert (tmp_path / name / "report.html").is_file()

@@ -50,12 +50,12 @@ def compared(groups: Mapping[str, Any], samples: Sequence[str] = ("member",)) ->
 class Verdict:
     """A claim clause by clause: all must hold, and all must have been judged; none judged at all is no verdict."""
 
-    def __init__(self, rule: dict[str, Any]) -> None:
+    def __init__(self, rule: dict[str, Any], notes: Iterable[str] = ()) -> None:
         self.rule, self.members = rule, 0
         self.interval: list[float] | None = None
         self._clauses: list[bool] = []
         self._words: list[str] = []
-        self._notes: list[str] = []
+        self._notes = list(notes)
         self._unjudged = False
 
     def clause(self, holds: bool, words: str) -> None:

@@ -178,16 +178,41 @@ def ask_network_timescales(
     )
 
 
-def tau_rows(answer: xr.Dataset, name: str) -> np.ndarray:
-    """``[moment, (N, member, value)]`` of what :func:`tau_by_n` gave."""
-    return np.stack([answer[column].values for column in ("n", "who", name)], axis=1).astype(float)
+def tau_rows(answer: xr.Dataset, *names: str) -> np.ndarray:
+    """``[moment, (N, member, value, …)]`` of what :func:`tau_by_n` gave; no rows where nobody was left to be asked."""
+    columns = ("n", "who", *names)
+    if not answer.data_vars:
+        return np.zeros((0, len(columns)))
+    return np.stack([answer[column].values for column in columns], axis=1).astype(float)
+
+
+def answered(answer: xr.Dataset, *names: str) -> xr.Dataset:
+    """An answer about members, with ``names`` (member) of nobody where nobody was left to be asked."""
+    return answer.assign({name: ("member", np.zeros(0, int)) for name in names if name not in answer})
+
+
+def left_out(answers: Mapping[str, xr.Dataset], suffix: str = "") -> list[str]:
+    """Notes on members that diverged, from the attribute ``members`` of the answers whose names end with ``suffix``."""
+    notes = []
+    for label, answer in answers.items():
+        if not label.endswith(suffix) or "members" not in answer.attrs:
+            continue
+        trained = answer.attrs["members"]
+        if gone := trained - answer.sizes["member"]:
+            notes.append(f"{label.removesuffix(suffix)}: {gone} of {trained} members diverged and are left out")
+    return notes
 
 
 # --- statistics of values over N -----------------------------------------------------------------------------------
 
 
 def rows_of(answer: xr.Dataset, name: str, low: float = 0, high: float = np.inf) -> np.ndarray:
-    """``[moment, (N, member, value)]`` of a variable over (n, member), without blanks, for low <= N <= high."""
+    """``[moment, (N, member, value)]`` of a variable over (n, member), without blanks, for low <= N <= high.
+
+    No rows where nobody was left to be asked.
+    """
+    if name not in answer:
+        return np.zeros((0, 3))
     values = answer[name].transpose("n", "member").values
     n, who = np.meshgrid(answer["n"].values, answer["member"].values, indexing="ij")
     there = np.isfinite(values) & (n >= low) & (n <= high)
@@ -228,6 +253,8 @@ def hyphened(curriculum: str) -> str:
 def spread(values: np.ndarray) -> str:
     """``N = 7`` or ``N = 6 to 8``."""
     values = np.asarray(values, int)
+    if not len(values):
+        return "nobody left"
     return f"N = {values.min()}" if values.min() == values.max() else f"N = {values.min()} to {values.max()}"
 
 
@@ -242,13 +269,11 @@ def ask_after_scratch(ask: Any, label: str, run: Run, scale: Mapping[str, Any]) 
     """
     task: Any = run.task
     training = run.setup.training
-    if all(word == "diverged" for word in run.outcome):
-        blank = ("member", np.full(run.n_members, np.nan))
-        found = xr.Dataset({"accuracy": blank, "epochs": blank}, {"member": run.member_index})
-    else:
-        found = ask(label, after_scratch, run, n_trials=scale["rescore_trials"]).reindex(member=run.member_index)
-    return found.assign(n=("member", task.n_min + run.varied["training.curriculum.head"])).assign_attrs(
-        epochs=training.epochs, steps_per_epoch=training.steps_per_epoch, batch=training.batch
+    found = answered(ask(label, after_scratch, run, n_trials=scale["rescore_trials"]), "accuracy", "epochs")
+    return (
+        found.reindex(member=run.member_index)
+        .assign(n=("member", task.n_min + run.varied["training.curriculum.head"]))
+        .assign_attrs(epochs=training.epochs, steps_per_epoch=training.steps_per_epoch, batch=training.batch)
     )
 
 

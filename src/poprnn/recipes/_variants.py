@@ -7,7 +7,16 @@ import numpy as np
 import xarray as xr
 
 from poprnn.cells.leaky_rnn import LeakyRNN
-from poprnn.recipes._timescales import CURRICULA, both_curricula, brackets, hyphened, largest_n, setup
+from poprnn.recipes._timescales import (
+    CURRICULA,
+    answered,
+    both_curricula,
+    brackets,
+    hyphened,
+    largest_n,
+    left_out,
+    setup,
+)
 from poprnn.recipes.contract import bootstrap
 from poprnn.training.curricula.multi_head import MultiHead
 from poprnn.training.curricula.single_head import SingleHead
@@ -50,10 +59,7 @@ def ask_largest_n(ask: Any, label: str, run: Run, scale: Mapping[str, Any]) -> x
     Attributes: ``epochs`` of training, ``largest_possible`` N in them, and how many ``members`` were trained: those
     that diverged are not among the answers.
     """
-    if all_diverged(run):
-        answer = xr.Dataset({"largest_n": ("member", np.zeros(0, int))}, {"member": np.zeros(0, int)})
-    else:
-        answer = ask(label, largest_n, run, n_trials=scale["rescore_trials"])
+    answer = answered(ask(label, largest_n, run, n_trials=scale["rescore_trials"]), "largest_n")
     population, task, epochs = run.setup.population, run.task, run.setup.training.epochs
     tau = [population.values(int(member)).get("cell.tau", np.nan) for member in answer["member"].values]
     # an epoch passes one stage at most
@@ -63,11 +69,6 @@ def ask_largest_n(ask: Any, label: str, run: Run, scale: Mapping[str, Any]) -> x
     )
 
 
-def all_diverged(run: Run) -> bool:
-    """Whether nobody is left to be asked."""
-    return all(word == "diverged" for word in run.outcome)
-
-
 def about_training(answers: Mapping[str, xr.Dataset], epochs: int) -> list[str]:
     """Notes on answers of :func:`ask_largest_n`: fewer epochs than the claim's, and who diverged."""
     notes = []
@@ -75,11 +76,7 @@ def about_training(answers: Mapping[str, xr.Dataset], epochs: int) -> list[str]:
     if known and max(k["epochs"] for k in known) < epochs:
         most, possible = (max(k[name] for k in known) for name in ("epochs", "largest_possible"))
         notes.append(f"stand-in: {most} epochs instead of {epochs}, N at most {possible}")
-    for label, a in answers.items():
-        n = a.sizes["member"]
-        if a.attrs.get("members", n) > n:
-            notes.append(f"{label}: {a.attrs['members'] - n} of {a.attrs['members']} members diverged and are left out")
-    return notes
+    return notes + left_out(answers)
 
 
 def verdict(clauses: Iterable[bool | None]) -> bool | None:

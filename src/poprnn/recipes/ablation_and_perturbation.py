@@ -7,7 +7,7 @@ import xarray as xr
 
 from poprnn.analysis._statistics import LEVELS
 from poprnn.recipes._robustness import Verdict, compared, solved, tasks_in, there_are
-from poprnn.recipes._timescales import CURRICULA, both_curricula, hyphened
+from poprnn.recipes._timescales import CURRICULA, both_curricula, hyphened, left_out
 from poprnn.recipes.contract import Claim
 from poprnn.training.run import Run
 from poprnn.training.settings import Setup
@@ -51,7 +51,7 @@ def judge(answers: dict[str, xr.Dataset], about: dict[str, Any]) -> list[Claim]:
 
 
 def _judge_t9(answers: dict[str, xr.Dataset], rule: dict[str, Any]) -> Claim:
-    verdict = Verdict(rule)
+    verdict = Verdict(rule, left_out(answers, "/tau"))
     for task in tasks_in(answers):
         for curriculum in CURRICULA:
             name = f"{task}-{curriculum}"
@@ -117,7 +117,7 @@ def _say_ratios(verdict: Verdict, answers: dict[str, xr.Dataset], task: str) -> 
 
 
 def _judge_t10(answers: dict[str, xr.Dataset], rule: dict[str, Any]) -> Claim:
-    verdict = Verdict(rule)
+    verdict = Verdict(rule, left_out(answers, "/tau"))
     weakest = np.inf
     for task in tasks_in(answers):
         for noise, of_what in NOISES.items():

@@ -22,7 +22,6 @@ from poprnn.recipes._timescales import (
 from poprnn.recipes._variants import (
     Clauses,
     about_training,
-    all_diverged,
     ask_largest_n,
     draw_fixed,
     judge_fixed,
@@ -58,7 +57,7 @@ def answers(runs: dict[str, Run], scale: dict[str, Any], ask: Any) -> dict[str, 
     out = {}
     for label, run in runs.items():
         out[f"{label}/largest_n"] = ask_largest_n(ask, label, run, scale)
-        if label.endswith("fixed") or all_diverged(run):
+        if label.endswith("fixed"):
             continue
         out[f"{label}/tau"] = ask(label, tau_by_n, run)
         out[f"{label}/tau_net"] = ask_network_timescales(ask, label, run, scale)

@@ -17,7 +17,7 @@ from poprnn.recipes._timescales import (
     tau_by_n,
     tau_rows,
 )
-from poprnn.recipes._variants import Clauses, about_training, all_diverged, ask_largest_n, verdict
+from poprnn.recipes._variants import Clauses, about_training, ask_largest_n, verdict
 from poprnn.recipes.contract import Claim, bootstrap
 from poprnn.training.run import Run
 from poprnn.training.settings import Setup
@@ -41,8 +41,7 @@ def answers(runs: dict[str, Run], scale: dict[str, Any], ask: Any) -> dict[str, 
     out = {}
     for label, run in runs.items():
         out[f"{label}/largest_n"] = ask_largest_n(ask, label, run, scale)
-        if not all_diverged(run):
-            out[f"{label}/tau"] = ask(label, tau_by_n, run)
+        out[f"{label}/tau"] = ask(label, tau_by_n, run)
     return out
 
 

@@ -16,6 +16,7 @@ from poprnn.recipes._timescales import (
     brackets,
     hyphened,
     interval_of,
+    left_out,
     rows_of,
     slope_of,
 )
@@ -73,7 +74,7 @@ def _enough(rows: np.ndarray, n: int) -> bool:
 
 
 def _judge_t7(answers: dict[str, xr.Dataset], rule: dict[str, Any]) -> Claim:
-    verdict = Verdict(rule)
+    verdict = Verdict(rule, left_out(answers, "/weights"))
     for task in tasks_in(answers):
         mean, positive = (by_stage(answers, f"{task}-multi_head/weights", part) for part in ("mean", "positive"))
         members = np.unique(mean[:, 1])
@@ -98,7 +99,7 @@ def _judge_t7(answers: dict[str, xr.Dataset], rule: dict[str, Any]) -> Claim:
 
 
 def _judge_t8(answers: dict[str, xr.Dataset], rule: dict[str, Any]) -> Claim:
-    verdict, split = Verdict(rule), rule["split"]
+    verdict, split = Verdict(rule, left_out(answers, "/weights")), rule["split"]
 
     def ratio(rows: np.ndarray) -> float:
         below, above = (slope_of(rows[side]) for side in (rows[:, 0] <= split, rows[:, 0] > split))
@@ -134,7 +135,7 @@ def on_both_sides(rows: np.ndarray, split: float, at_least: int) -> np.ndarray:
 
 
 def _judge_t19(answers: dict[str, xr.Dataset], rule: dict[str, Any]) -> Claim:
-    verdict = Verdict(rule)
+    verdict = Verdict(rule, left_out(answers, "/weights"))
     for task in tasks_in(answers):
         _judge_release(verdict, answers, task)
         for curriculum in CURRICULA:

@@ -138,6 +138,9 @@ class Questions:
     def __call__(self, label: str, analysis: str | Callable[..., Any], run: Run, /, **options: Any) -> "xr.Dataset":
         """Of all members that have not diverged; an analysis is a catalogue name or a function like one.
 
+        Where all have diverged, nothing is computed or kept: the answer has no variables and no member, and says in
+        its attribute ``members`` how many there had been.
+
         Args:
             label: names the place of the answer, so one label has one answer to a question.
             analysis: the question.
@@ -149,6 +152,10 @@ class Questions:
         wanted = storage.to_json(check_options(function, options))
         if path.exists() and storage.to_json((kept := load_result(path)).options) == wanted:
             return kept.data
+        if all(word == "diverged" for word in run.outcome):
+            import xarray as xr
+
+            return xr.Dataset(coords={"member": np.zeros(0, int)}, attrs={"members": run.n_members})
         self.say(f"{function.__name__.replace('_', ' ')}: {label}")
         began = time.perf_counter()
         answer = measure(function, run, members="all", **options)

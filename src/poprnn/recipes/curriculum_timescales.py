@@ -7,6 +7,7 @@ import xarray as xr
 
 from poprnn.recipes._timescales import (
     TASKS,
+    answered,
     both_curricula,
     brackets,
     correlation,
@@ -14,8 +15,10 @@ from poprnn.recipes._timescales import (
     hyphened,
     interval_of,
     largest_n,
+    left_out,
     spread,
     tau_by_n,
+    tau_rows,
 )
 from poprnn.recipes.contract import Claim
 from poprnn.training.run import Run
@@ -37,7 +40,8 @@ def answers(runs: dict[str, Run], scale: dict[str, Any], ask: Any) -> dict[str, 
     out = {}
     for label, run in runs.items():
         if not label.endswith("none"):
-            out[f"{label}/largest_n"] = ask(label, largest_n, run, n_trials=scale["rescore_trials"])
+            found = ask(label, largest_n, run, n_trials=scale["rescore_trials"])
+            out[f"{label}/largest_n"] = answered(found, "largest_n")
         out[f"{label}/tau"] = ask(label, tau_by_n, run)
     return out
 
@@ -57,26 +61,21 @@ def _judge_t2(answers: dict[str, xr.Dataset], tasks: list[str], rule: dict[str, 
     for task in tasks:
         single, multi = (answers[f"{task}-{c}/largest_n"]["largest_n"].values for c in ("single_head", "multi_head"))
         words.append(f"{task}: single-head {spread(single)}, multi-head {spread(multi)}")
-        passed &= bool(multi.min() > single.max())
+        passed &= bool(len(single) and len(multi) and multi.min() > single.max())
         members += len(single) + len(multi)
-    note = "" if tasks == list(TASKS) else f"stand-in: {', '.join(tasks)} only"
-    return Claim("T2", rule["claim"], rule["paper"], "; ".join(words), None, members, passed, note)
-
-
-def _rows(answers: dict[str, xr.Dataset], label: str) -> np.ndarray:
-    """``[moment, (N, member, mean tau, SD tau)]``."""
-    found = answers[f"{label}/tau"]
-    return np.stack([found[name].values for name in ("n", "who", "mean", "sd")], axis=1).astype(float)
+    notes = [] if tasks == list(TASKS) else [f"stand-in: {', '.join(tasks)} only"]
+    notes += left_out(answers, "/largest_n")
+    return Claim("T2", rule["claim"], rule["paper"], "; ".join(words), None, members, passed, "; ".join(notes))
 
 
 def _judge_t4(answers: dict[str, xr.Dataset], tasks: list[str], rule: dict[str, Any]) -> Claim:
     words: list[str] = []
-    notes: list[str] = []
+    notes = left_out(answers, "/tau")
     passed, members = True, 0
     interval: list[float] | None = None
     for task in tasks:
         for curriculum in ("single_head", "none"):
-            rows = _rows(answers, f"{task}-{curriculum}")
+            rows = tau_rows(answers[f"{task}-{curriculum}/tau"], "mean", "sd")
             if len(np.unique(rows[:, 0])) < 3:
                 notes.append(f"{task}, {curriculum}: fewer than three N were solved")
                 passed = False
@@ -85,7 +84,7 @@ def _judge_t4(answers: dict[str, xr.Dataset], tasks: list[str], rule: dict[str, 
             words.append(f"{task} {curriculum}: Spearman {mean:.2f} (mean), {sd:.2f} (SD)")
             passed &= mean >= rule["spearman"] and sd >= rule["spearman"]
             members += len(np.unique(rows[:, 1]))
-        rows = _rows(answers, f"{task}-multi_head")
+        rows = tau_rows(answers[f"{task}-multi_head/tau"], "mean", "sd")
         if len(np.unique(rows[:, 0])) < 3:
             notes.append(f"{task}, multi_head: fewer than three N were solved")
             passed = False
@@ -110,6 +109,6 @@ def draw(runs: dict[str, Run], answers: dict[str, xr.Dataset]) -> dict[str, Any]
         if mine:
             figures[task] = compare_curricula(
                 {hyphened(c): runs[label] for c, label in mine.items() if c != "none"},
-                {hyphened(c): _rows(answers, label) for c, label in mine.items()},
+                {hyphened(c): tau_rows(answers[f"{label}/tau"], "mean", "sd") for c, label in mine.items()},
             )
     return figures

@@ -20,6 +20,7 @@ from poprnn.recipes._timescales import (
     correlation,
     hyphened,
     interval_of,
+    left_out,
     tau_by_n,
     tau_rows,
 )
@@ -77,6 +78,7 @@ def judge(answers: dict[str, xr.Dataset], about: dict[str, Any]) -> list[Claim]:
     trained = answers["steps"]["trained"].values
     if trained.max() < 10:
         notes.append(f"stand-in: dt = 1/{trained.min()} to 1/{trained.max()}")
+    notes += left_out(answers, "/tau")
     passed = True
     for task in tasks:
         passed &= _trends(answers, task, rule, words)
@@ -142,13 +144,8 @@ def draw(runs: dict[str, Run], answers: dict[str, xr.Dataset]) -> dict[str, Any]
     for task in TASKS:
         if f"{task}-single_head-several/tau" not in answers:
             continue
-        moments = {hyphened(c): answers[f"{task}-{c}-several/tau"] for c in CURRICULA}
         figures[task] = compare_taus(
-            {
-                c: np.stack([a[k].values for k in ("n", "who", "mean", "sd")], axis=1)
-                for c, a in moments.items()
-                if a.sizes["moment"]
-            }
+            {hyphened(c): tau_rows(answers[f"{task}-{c}-several/tau"], "mean", "sd") for c in CURRICULA}
         )
         series = {
             f"{hyphened(c)}, {words}": (1 / a["steps"].values, a["accuracy"].values)

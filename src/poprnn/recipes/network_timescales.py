@@ -14,6 +14,7 @@ from poprnn.recipes._timescales import (
     correlation,
     hyphened,
     interval_of,
+    left_out,
     rows_of,
     slope_of,
 )
@@ -53,7 +54,7 @@ def judge(answers: dict[str, xr.Dataset], about: dict[str, Any]) -> list[Claim]:
 
 def _judge_t5(answers: dict[str, xr.Dataset], by_trials: dict[str, xr.Dataset], rule: dict[str, Any]) -> Claim:
     words: list[str] = []
-    notes: list[str] = []
+    notes = left_out(answers)
     passed, interval = True, None
     for label, answer in answers.items():
         mean, sd = (correlation(rows_of(answer, name)) for name in ("mean", "std"))
@@ -72,8 +73,8 @@ def _judge_t5(answers: dict[str, xr.Dataset], by_trials: dict[str, xr.Dataset], 
             words.append(f"{label}: slope in the last third over the first {ratio:.2f} {brackets(interval)}")
             passed &= ratio < rule["saturation"]
     agreement = np.concatenate([rows_of(a, "aic_bic_agreement")[:, 2] for a in answers.values()])
-    quality = np.concatenate([a["r_squared"].values.reshape(-1) for a in answers.values()])
     if len(agreement):
+        quality = np.concatenate([a["r_squared"].values.reshape(-1) for a in answers.values() if "r_squared" in a])
         words.append(f"AIC and BIC agree for {agreement.mean():.1%} of units, median R² {np.nanmedian(quality):.4f}")
         passed &= bool(agreement.mean() >= rule["agreement"] and np.nanmedian(quality) >= rule["r_squared"])
     members = sum(len(np.unique(rows_of(a, "mean")[:, 1])) for a in answers.values())
@@ -92,7 +93,7 @@ def _saturation(rows: np.ndarray) -> float:
 
 def _judge_t6(answers: dict[str, xr.Dataset], rule: dict[str, Any]) -> Claim:
     words: list[str] = []
-    notes: list[str] = []
+    notes = left_out(answers)
     passed, members = True, 0
     for task in TASKS:
         rows = {c: rows_of(answers[f"{task}-{c}"], "population_tau") for c in CURRICULA if f"{task}-{c}" in answers}
@@ -132,7 +133,11 @@ def draw(runs: dict[str, Run], answers: dict[str, xr.Dataset]) -> dict[str, Any]
         figures[task] = [
             over(
                 name,
-                {hyphened(c): (a["n"].values, a[name].transpose("member", "n").values) for c, a in mine.items()},
+                {
+                    hyphened(c): (a["n"].values, a[name].transpose("member", "n").values)
+                    for c, a in mine.items()
+                    if name in a
+                },
                 "memory N solved",
                 label,
                 f"{label[0].upper()}{label[1:]} when a memory was solved.",

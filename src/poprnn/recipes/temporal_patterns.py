@@ -10,11 +10,13 @@ from poprnn.cells.leaky_rnn import LeakyRNN
 from poprnn.core.blueprint import PositiveInt
 from poprnn.recipes._timescales import (
     CURRICULA,
+    answered,
     brackets,
     correlation,
     hyphened,
     interval_of,
     largest_n,
+    left_out,
     setup,
     tau_by_n,
     tau_rows,
@@ -56,7 +58,7 @@ def answers(runs: dict[str, Run], scale: dict[str, Any], ask: Any) -> dict[str, 
     """Waves learned, and time constants at the moments one was."""
     out = {}
     for label, run in runs.items():
-        out[f"{label}/waves"] = ask(label, waves_learned, run, n_trials=scale["rescore_trials"])
+        out[f"{label}/waves"] = answered(ask(label, waves_learned, run, n_trials=scale["rescore_trials"]), "waves")
         out[f"{label}/tau"] = ask(label, tau_by_n, run)
     return out
 
@@ -69,6 +71,8 @@ def judge(answers: dict[str, xr.Dataset], about: dict[str, Any]) -> list[Claim]:
         waves = {c: answers[f"{cell}-{c}/waves"]["waves"].values for c in CURRICULA}
         members += sum(len(w) for w in waves.values())
         for curriculum, found in waves.items():
+            if not len(found):
+                continue
             text = f"{cell} {curriculum}: {found.min()} to {found.max()} waves (mean {found.mean():.2f})"
             for name in ("mean", "sd"):
                 rows = tau_rows(answers[f"{cell}-{curriculum}/tau"], name)
@@ -76,10 +80,11 @@ def judge(answers: dict[str, xr.Dataset], about: dict[str, Any]) -> list[Claim]:
                     text += f", Spearman of waves and {name} tau {correlation(rows):.2f}"
                     text += f" {brackets(interval_of(rows, correlation))}"
             words.append(text)
-        test = stats.mannwhitneyu(waves["multi_head"], waves["single_head"])
-        words.append(f"{cell}: multi-head against single-head p = {test.pvalue:.2g}")
-    note = "nothing is claimed: reported"
-    return [Claim("T20", rule["claim"], rule["paper"], "; ".join(words), None, members, None, note)]
+        if all(len(found) for found in waves.values()):
+            test = stats.mannwhitneyu(waves["multi_head"], waves["single_head"])
+            words.append(f"{cell}: multi-head against single-head p = {test.pvalue:.2g}")
+    notes = ["nothing is claimed: reported", *left_out(answers, "/waves")]
+    return [Claim("T20", rule["claim"], rule["paper"], "; ".join(words), None, members, None, "; ".join(notes))]
 
 
 def draw(runs: dict[str, Run], answers: dict[str, xr.Dataset]) -> dict[str, Any]:
@@ -91,10 +96,7 @@ def draw(runs: dict[str, Run], answers: dict[str, xr.Dataset]) -> dict[str, Any]
         mine = {hyphened(c): f"{cell}-{c}" for c in CURRICULA}
         figures[f"self_interaction_{cell}"] = compare_curricula(
             {c: runs[label] for c, label in mine.items()},
-            {
-                c: np.stack([answers[f"{label}/tau"][k].values for k in ("n", "who", "mean", "sd")], axis=1)
-                for c, label in mine.items()
-            },
+            {c: tau_rows(answers[f"{label}/tau"], "mean", "sd") for c, label in mine.items()},
             moment="waves learned",
         )
     return figures
