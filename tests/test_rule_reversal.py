@@ -471,6 +471,25 @@ def test_training_compiles_once_for_all_lengths():
         assert (run.parameters.trainable[name] != start).any(), name
 
 
+@pytest.mark.slow
+def test_networks_learn_it():
+    """Accuracy above what any fixed rule reaches, hence the feedback is used."""
+    cell = pr.cells.LeakyRNN(n_units=50, tau=100.0, self_interaction="outside", activation="relu", self_connection=True)
+    run = pr.fit(
+        make(dt=25.0),
+        cell,
+        members=2,
+        seed=1,
+        batch=20,
+        epochs=6,
+        steps_per_epoch=200,
+        evaluation_batches=4,
+        optimizer={"kind": "adam", "learning_rate": 2e-3, "clip_norm": 1.0},
+    )
+    assert run.outcome == ["solved", "solved"]
+    assert (pr.evaluate(run, n_trials=200, batch=100)["accuracy"] > 0.95).all()
+
+
 # --- options --------------------------------------------------------------------------------------------------------
 
 OTHER = {

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from poprnn.analysis.contract import Result
-from poprnn.report import generic, marks, probes, style
+from poprnn.report import conditions, generic, marks, probes, style
 from poprnn.report.style import Drawing
 
 TAU = "τ (cell's time units)"
@@ -239,6 +239,7 @@ OWN: dict[str, Callable[[Result], list[Drawing]]] = {
     "timescale_perturbation": probes.perturbation,
     "inhibition_scaling": probes.inhibition_scaling,
     "retraining": probes.retraining,
+    "performance": conditions.performance,
 }
 REQUIRED = {
     "accuracy_by_n": {"accuracy"},
@@ -251,5 +252,6 @@ REQUIRED = {
     "timescale_perturbation": {"relative_accuracy"},
     "inhibition_scaling": {"largest"},
     "retraining": {"accuracy"},
+    "performance": {"n_trials"},
 }
 """What a result of that name must hold to be drawn in its own way."""

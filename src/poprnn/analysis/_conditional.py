@@ -1,0 +1,142 @@
+"""Means of scores over trials that are alike in one condition: bins, means, and their intervals."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from poprnn.core.arrays import Float, Int
+from poprnn.core.errors import ConfigurationError, NotApplicableError
+
+MAX_VALUES = 32
+"""Most values of a condition that get a bin each; a condition with more is taken as continuous."""
+SAME = 1e-5
+"""Values closer than this share of the whole range are one: differences of float32 numbers that should be equal."""
+N_RESAMPLES = 1000
+LEVEL = 0.95
+
+
+class Bins(NamedTuple):
+    """Which bin each trial falls into, and what the bins stand for."""
+
+    place: Int[np.ndarray, "member trial"]
+    """-1: none."""
+    centre: Float[np.ndarray, "bin"]
+    """Mean of the condition over all members' trials in the bin; the middle of an empty bin."""
+
+
+class Means(NamedTuple):
+    """Mean over the trials that have a score, its interval, and their number; NaN (and 0) where there is none."""
+
+    mean: Float[np.ndarray, "member head bin"]
+    low: Float[np.ndarray, "member head bin"]
+    high: Float[np.ndarray, "member head bin"]
+    n: Int[np.ndarray, "member head bin"]
+    interval: str
+    """How it was made."""
+
+
+def binned(condition: Float[np.ndarray, "member trial"], bins: int | Sequence[float], name: str) -> Bins:
+    """Bins of a condition: its values, if they are few and recur; else equally full ones, or those between edges.
+
+    Raises ``NotApplicableError`` if the condition is NaN in all trials, ``ConfigurationError`` for edges that do not
+    rise or hold no trial.
+
+    >>> binned(np.array([[0.0, 2.0, 2.0, 0.0, np.nan]]), 8, "delay")
+    Bins(place=array([[ 0,  1,  1,  0, -1]]), centre=array([0., 2.]))
+    """
+    known = np.isfinite(condition)
+    values = np.sort(condition[known])
+    if not values.size:
+        raise NotApplicableError(f"'{name}' is NaN in all trials")
+    edges = _edges(values, bins)
+    n_bins = len(edges) - 1
+    place = np.searchsorted(edges, np.where(known, condition, -np.inf), side="right") - 1
+    place = np.where(known & (place < n_bins), place, -1)
+    inside = place >= 0
+    if not inside.any():
+        raise ConfigurationError(f"bins = {bins}: no trial's '{name}' lies there ({values[0]:g} … {values[-1]:g})")
+    count = np.bincount(place[inside], minlength=n_bins)
+    total = np.bincount(place[inside], condition[inside], minlength=n_bins)
+    middle = edges[:-1] + (np.where(np.isinf(edges[1:]), edges[:-1], edges[1:]) - edges[:-1]) / 2
+    return Bins(place, np.where(count > 0, total / np.maximum(count, 1), middle))
+
+
+def _edges(values: Float[np.ndarray, "value"], bins: int | Sequence[float]) -> Float[np.ndarray, "edge"]:
+    """Lower ends of all bins, and where the last one ends (that end excluded); ``values`` are sorted."""
+    if isinstance(bins, int):
+        starts = _distinct(values)
+        if starts is None:
+            starts = np.unique(np.quantile(values, np.arange(bins) / bins))
+        return np.append(starts, np.inf)
+    edges = np.asarray(bins, float)
+    if (np.diff(edges) <= 0).any():
+        raise ConfigurationError(f"bins = {list(bins)}: edges must increase")
+    return np.append(edges[:-1], np.nextafter(edges[-1], np.inf))
+
+
+def _distinct(values: Float[np.ndarray, "value"]) -> Float[np.ndarray, "bin"] | None:
+    """The values there are, if they are few and recur; ``None`` for a continuous condition. ``values`` are sorted."""
+    room = SAME * (values[-1] - values[0])
+    found: list[float] = []
+    rest = values
+    while rest.size:
+        if len(found) == MAX_VALUES or 2 * len(found) > len(values):
+            return None
+        found.append(rest[0])
+        rest = rest[np.searchsorted(rest, rest[0] + room, side="right") :]
+    return np.array(found)
+
+
+def means(values: Float[np.ndarray, "member trial head"], bins: Bins, random: np.random.Generator) -> Means:
+    """Mean score of every member and head in every bin, over the trials where it is not NaN.
+
+    Wilson's interval where all scores are 0 or 1, else a percentile bootstrap over trials.
+    """
+    shape = (len(values), values.shape[2], len(bins.centre))
+    mean, low, high = (np.full(shape, np.nan) for _ in range(3))
+    n = np.zeros(shape, np.int64)
+    binary = bool(np.isin(values[~np.isnan(values)], (0, 1)).all())
+    for cell in np.ndindex(shape):
+        member, head, place = cell
+        mine = values[member, bins.place[member] == place, head]
+        mine = mine[~np.isnan(mine)]
+        n[cell] = len(mine)
+        if len(mine):
+            mean[cell] = mine.mean()
+        low[cell], high[cell] = wilson(mine.sum(), len(mine)) if binary else bootstrap(mine, random)
+    return Means(mean, low, high, n, f"{LEVEL:.0%}, " + ("Wilson" if binary else "bootstrap over trials"))
+
+
+def wilson(n_right: float, n: int) -> tuple[float, float]:
+    """Wilson's interval of a proportion, (NaN, NaN) without trials.
+
+        (p + z²/2n ± z sqrt(p (1-p)/n + z²/4n²)) / (1 + z²/n),      z the 97.5 % quantile of N(0, 1)
+
+    >>> [round(p, 3) for p in wilson(9, 10)]
+    [0.596, 0.982]
+    """
+    if n == 0:
+        return np.nan, np.nan
+    z, p = float(stats.norm.ppf((1 + LEVEL) / 2)), float(n_right) / n
+    middle, half = p + z**2 / (2 * n), z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    return max((middle - half) / (1 + z**2 / n), 0.0), min((middle + half) / (1 + z**2 / n), 1.0)
+
+
+def bootstrap(values: Float[np.ndarray, "trial"], random: np.random.Generator) -> tuple[float, float]:
+    """Percentile interval of the mean, (NaN, NaN) for fewer than two trials.
+
+    >>> bootstrap(np.array([0.5, 0.5, 0.5]), np.random.default_rng(0))
+    (0.5, 0.5)
+    """
+    if len(values) < 2:
+        return np.nan, np.nan
+    rows = max(2_000_000 // len(values), 1)  # at once, so that memory stays small
+    means = [
+        values[random.integers(0, len(values), (min(rows, N_RESAMPLES - first), len(values)))].mean(axis=1)
+        for first in range(0, N_RESAMPLES, rows)
+    ]
+    low, high = np.quantile(np.concatenate(means), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
