@@ -197,8 +197,7 @@ def losses(kind, plan):
             time, inputs = given
 
             def one(state, x, key):
-                key = jax.random.fold_in(key, time)
-                drive = cell.input_drive(prepared, x, key=jax.random.fold_in(key, 0), context=Context())
+                drive = cell.input_drive(prepared, x, key=jax.random.fold_in(key, 2 * time), context=Context())
                 recurrent = cell.recurrent_drive(prepared, state)
                 drive = {name: a + recurrent.get(name, 0) for name, a in drive.items()}
                 return cell.update(prepared, state, drive, key=key, context=Context())

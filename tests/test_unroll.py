@@ -49,11 +49,10 @@ def by_hand(dynamics, prepared, carry, sequence, length):
 
         def step(c, x, k):
             context = sequence.context._replace(time=t)
-            key = jax.random.fold_in(k, t)
-            drive = dynamics.external(prepared, x, key=jax.random.fold_in(key, 0), context=context)
+            drive = dynamics.external(prepared, x, key=jax.random.fold_in(k, 2 * t), context=context)
             recurrent = dynamics.recurrent(prepared, c)
             drive = drive if recurrent is None else drive + recurrent
-            return dynamics.update(prepared, c, drive, key=jax.random.fold_in(key, 1), context=context)
+            return dynamics.update(prepared, c, drive, key=jax.random.fold_in(k, 2 * t + 1), context=context)
 
         new = jax.vmap(step)(carry, inputs, sequence.keys)
         carry = jax.tree.map(lambda a, b: jnp.where(t < length, a, b), new, carry)
@@ -206,9 +205,7 @@ def test_scan_reference_has_no_cheaper_meaning():
 
         def step(h, x):
             t, x = x
-            noise = jax.vmap(lambda k: jax.random.normal(jax.random.fold_in(jax.random.fold_in(k, t), 0), (5,)))(
-                sequence.keys
-            )
+            noise = jax.vmap(lambda k: jax.random.normal(jax.random.fold_in(k, 2 * t), (5,)))(sequence.keys)
             a = x @ prepared["W_in"].T + prepared["bias"] + 0.1 * noise + h @ prepared["W"].T
             z = (1 - prepared["alpha"]) * h + prepared["alpha"] * a
             h = jnp.where(z > 0, z, 0.1 * z)

@@ -75,11 +75,15 @@ class Cell(Blueprint):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        # a part of one's own takes the place of an inherited finer split, which would otherwise win without a word
+        replaced: tuple[str, ...] = ()
         if "step" in vars(cls) and "update" not in vars(cls):
-            # a step of one's own takes the place of an inherited split, which would otherwise win without a word
-            for part in ("input_drive", "recurrent_drive", "update"):
-                if part not in vars(cls):
-                    setattr(cls, part, getattr(Cell, part))
+            replaced = ("input_product", "input_noise", "input_drive", "recurrent_drive", "update")
+        elif "input_drive" in vars(cls):
+            replaced = ("input_product", "input_noise")
+        for part in replaced:
+            if part not in vars(cls):
+                setattr(cls, part, getattr(Cell, part))
 
     def init(self, n_inputs: int, n_outputs: int, *, key: PRNGKey) -> Parameters:
         """Random parameters of one member."""
@@ -98,8 +102,19 @@ class Cell(Blueprint):
         self, prepared: dict[str, Any], input: Float[Array, "input"], *, key: PRNGKey, context: Context
     ) -> Tree:
         """What the input (and noise) adds to the units at one step; computed for many steps at once."""
+        product = self.input_product(prepared, input)
+        return input if product is None else self.input_noise(prepared, product, key=key, context=context)
+
+    def input_product(self, prepared: dict[str, Any], input: Float[Array, "input"]) -> Tree | None:
+        """The part of :meth:`input_drive` that the input alone decides, worked out once where an input lasts for many
+        steps; ``None`` if the cell does not split it off."""
+        del prepared, input
+        return None
+
+    def input_noise(self, prepared: dict[str, Any], product: Tree, *, key: PRNGKey, context: Context) -> Tree:
+        """The input drive from its product: noise is added here, once a step."""
         del prepared, key, context
-        return input
+        return product
 
     def recurrent_drive(self, prepared: dict[str, Any], state: Tree) -> Tree | None:
         """What the state adds, to be summed with :meth:`input_drive`; ``None`` if the cell does not split."""

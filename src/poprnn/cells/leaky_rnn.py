@@ -8,7 +8,7 @@ from jax import lax
 from pydantic import Field
 
 from poprnn.cells._activations import Activation, ActivationName, activation
-from poprnn.cells._drives import noisy_affine
+from poprnn.cells._drives import noisy
 from poprnn.cells.contract import Cell, Context, Parameters
 from poprnn.core.arrays import Array, Float, PRNGKey
 from poprnn.core.blueprint import Finite, Fraction, NonNegative, Positive, PositiveInt, Tuple, is_zero
@@ -198,16 +198,18 @@ class LeakyRNN(Cell):
             return h
         return {"h": h, "noise": Constant(jax.random.normal(jax.random.fold_in(key, 1), h.shape))}
 
-    def input_drive(
-        self, prepared: dict[str, Any], input: Float[Array, "input"], *, key: PRNGKey, context: Context
+    def input_product(self, prepared: dict[str, Any], input: Float[Array, "input"]) -> Float[Array, "unit"]:
+        """B x + c."""
+        return input @ prepared["B"].T + prepared["c"]
+
+    def input_noise(
+        self, prepared: dict[str, Any], product: Float[Array, "unit"], *, key: PRNGKey, context: Context
     ) -> State:
-        """B x + c + noise; noise with a memory comes as what is new in it at this step."""
+        """White noise added; noise with a memory comes as what is new in it at this step."""
         if self.noise_tau is not None:
-            drive = input @ prepared["B"].T + prepared["c"]
-            return {"h": drive, "noise": Constant(prepared["noise_scale"] * jax.random.normal(key, drive.shape))}
+            return {"h": product, "noise": Constant(prepared["noise_scale"] * jax.random.normal(key, product.shape))}
         scaled = self.self_interaction == "inside" and not is_zero(self.noise)
-        noise = self.noise * prepared["alpha"] if scaled else self.noise
-        return noisy_affine(prepared["B"], prepared["c"], input, noise, key=key)
+        return noisy(product, self.noise * prepared["alpha"] if scaled else self.noise, key=key)
 
     def recurrent_drive(self, prepared: dict[str, Any], state: State) -> State:
         """A h."""

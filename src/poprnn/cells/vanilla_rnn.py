@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from poprnn.cells._activations import ActivationName, activation
-from poprnn.cells._drives import noisy_affine
+from poprnn.cells._drives import noisy
 from poprnn.cells.contract import Cell, Context, Parameters
 from poprnn.core.arrays import Array, Float, PRNGKey
 from poprnn.core.blueprint import Finite, NonNegative, PositiveInt
@@ -52,11 +52,15 @@ class VanillaRNN(Cell):
         """Zero."""
         return jnp.zeros(self.n_units)
 
-    def input_drive(
-        self, prepared: dict[str, Any], input: Float[Array, "input"], *, key: PRNGKey, context: Context
+    def input_product(self, prepared: dict[str, Any], input: Float[Array, "input"]) -> Float[Array, "unit"]:
+        """W_in x + b."""
+        return input @ prepared["W_in"].T + prepared["bias"]
+
+    def input_noise(
+        self, prepared: dict[str, Any], product: Float[Array, "unit"], *, key: PRNGKey, context: Context
     ) -> Float[Array, "unit"]:
-        """W_in x + b + noise."""
-        return noisy_affine(prepared["W_in"], prepared["bias"], input, self.noise, key=key)
+        """White noise added."""
+        return noisy(product, self.noise, key=key)
 
     def recurrent_drive(self, prepared: dict[str, Any], state: Float[Array, "unit"]) -> Float[Array, "unit"]:
         """W h."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any
 
+import jax
 from jax import lax
 
 from poprnn.core.arrays import Count, Tree
@@ -38,6 +39,22 @@ def fori_loop(first: Count | int, past_last: Count | int, body: Callable[[Any, T
     for i in range(int(first), int(past_last)):
         start = body(i, start)
     return start
+
+
+def apart(function: Callable[[], Tree], number: Any) -> Tree:
+    """``function()``, computed once and for all before whatever reads it.
+
+    A compiler that fuses what is cheap to compute into its readers (XLA on CPUs does, barriers notwithstanding) would
+    draw a trial's random numbers anew for every step that looks at them. It does not look into a branch, and cannot
+    know that this one is always taken: ``number`` may be any traced integer.
+
+    >>> int(apart(lambda: 3, jax.numpy.uint32(5)))
+    3
+    """
+    if _in_python.get():
+        return function()
+    nothing = lambda: jax.tree.map(lambda s: jax.numpy.zeros(s.shape, s.dtype), jax.eval_shape(function))
+    return lax.cond((number | 1) != 0, lambda: jax.tree.map(jax.numpy.asarray, function()), nothing)
 
 
 def while_loop(condition: Callable[[Tree], Any], body: Callable[[Tree], Tree], start: Tree) -> Tree:

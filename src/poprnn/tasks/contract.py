@@ -5,6 +5,7 @@ A task is written for one trial of one member; the unroll adds the trial axis, t
 
 from typing import Any, ClassVar, Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from poprnn.core.arrays import Array, Bool, Count, Float, Int, PRNGKey, Scalar, Tree
@@ -40,12 +41,41 @@ class Setting(NamedTuple):
     """Steps at the beginning through which no gradient goes back (a warm-up)."""
 
 
+class Piecewise(NamedTuple):
+    """Values that stay the same for many steps: those of piece k from step ``starts[k]`` on, until the next begins.
+
+    Worth its name where inputs have many channels: what they add to the units is then worked out once a piece.
+
+    >>> pieces = Piecewise(jnp.array([[1.0], [2.0], [3.0]]), jnp.array([0, 2, 3]))
+    >>> in_steps(pieces, 5)[:, 0].tolist()
+    [1.0, 1.0, 2.0, 3.0, 3.0]
+    """
+
+    values: Float[Array, "piece channel"]
+    starts: Int[Array, "piece"]
+    """In order; equal ones for pieces that do not exist, of which the last counts. The first is taken for 0."""
+
+    def at(self, time: Count) -> Float[Array, "channel"]:
+        """Values at one step."""
+        # a chain of selections and not an index: it becomes part of whatever reads it, and it is vectorised
+        value = self.values[0]
+        for k in range(1, self.values.shape[0]):
+            value = jnp.where(time >= self.starts[k], self.values[k], value)
+        return value
+
+
+def in_steps(values: Tree, n_steps: int) -> Tree:
+    """Step by step, ``[time, channel]``, whatever form the values have."""
+    return jax.vmap(values.at)(jnp.arange(n_steps)) if isinstance(values, Piecewise) else values
+
+
 class Trial(NamedTuple):
     """One trial. Steps beyond the setting's length hold anything and are never looked at."""
 
-    inputs: Float[Array, "time input"]
-    targets: Float[Array, "time output"] | Tree
-    """Per step, or for the last step only where ``task.readout == "last"``."""
+    inputs: Tree
+    """``[time, input]``, or :class:`Piecewise`."""
+    targets: Tree
+    """``[time, output]`` or :class:`Piecewise`; for the last step only where ``task.readout == "last"``."""
     weights: Float[Array, "time"] | Tree = 1.0
     """Weight of each step in the loss; zero where the answer does not count."""
     periods: dict[str, Int[Array, "2"]] | None = None
@@ -121,12 +151,12 @@ class Task(Blueprint):
         Default: the fraction of the target's variance within the trial that is explained (of its power, where the
         target is constant), not below 0.
         """
-        weights = step_weights(self, trial, setting)
-        error = jnp.sum(weights * (outputs - trial.targets) ** 2)
-        mean = jnp.sum(weights * trial.targets) / jnp.maximum(jnp.sum(weights * jnp.ones_like(outputs)), 1e-9)
+        weights, targets = step_weights(self, trial, setting), in_steps(trial.targets, self.capacity)
+        error = jnp.sum(weights * (outputs - targets) ** 2)
+        mean = jnp.sum(weights * targets) / jnp.maximum(jnp.sum(weights * jnp.ones_like(outputs)), 1e-9)
         # a target that is constant within its trial has no variance to explain; its power stands in
-        total = jnp.sum(weights * (trial.targets - mean) ** 2)
-        total = jnp.where(total > 1e-6, total, jnp.sum(weights * trial.targets**2))
+        total = jnp.sum(weights * (targets - mean) ** 2)
+        total = jnp.where(total > 1e-6, total, jnp.sum(weights * targets**2))
         return {"score": jnp.clip(1 - error / jnp.maximum(total, 1e-9), 0, 1)}
 
     def head_name(self, head: int) -> str:
@@ -148,13 +178,13 @@ def step_weights(task: Task, trial: Trial, setting: Setting) -> Float[Array, "..
     """The trial's weights shaped to multiply its targets, zero beyond the true length."""
     if task.readout == "last":
         return jnp.asarray(trial.weights)
-    exists = jnp.arange(trial.targets.shape[0]) < setting.length
+    exists = jnp.arange(task.capacity) < setting.length
     return jnp.where(exists, jnp.broadcast_to(trial.weights, exists.shape), 0.0)[:, None]
 
 
 def mean_squared_error(task: Task, outputs: Float[Array, "..."], trial: Trial, setting: Setting) -> Scalar:
     """``sum_t w_t mean_o (y_to - target_to)^2 / sum_t w_t`` over the steps that exist."""
     weights = step_weights(task, trial, setting)
-    error = jnp.where(weights > 0, (outputs - trial.targets) ** 2, 0.0)
+    error = jnp.where(weights > 0, (outputs - in_steps(trial.targets, task.capacity)) ** 2, 0.0)
     total = jnp.sum(weights * jnp.ones_like(error))
     return jnp.sum(weights * error) / jnp.maximum(total, 1e-9)

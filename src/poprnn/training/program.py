@@ -13,7 +13,7 @@ from poprnn.core import loops, mapping
 from poprnn.core.arrays import Array, Count, Key, PRNGKey, Scalar, Tree
 from poprnn.core.keys import member_key
 from poprnn.core.loops import while_loop
-from poprnn.tasks.contract import Setting, Stage, Task, Trial
+from poprnn.tasks.contract import Piecewise, Setting, Stage, Task, Trial
 from poprnn.training import unroll as unrolling
 from poprnn.training.dynamics import Carry, Dynamics
 from poprnn.training.methods.contract import Method
@@ -182,7 +182,7 @@ class Program:
         # where only a last readout is trained, no gradient goes back through time
         gradient = context.training and not (penalty is None and _trains_last_readout(setup, parameters))
         sequence = unrolling.Sequence(
-            jnp.swapaxes(trials.inputs, 0, 1),
+            trials.inputs if isinstance(trials.inputs, Piecewise) else jnp.swapaxes(trials.inputs, 0, 1),
             step_keys,
             setting.length,
             context,
@@ -197,7 +197,8 @@ class Program:
             emit=emit or (dynamics.output if task.readout == "all" else None),
             accumulate=penalty,
             gradient=gradient,
-            plan_=unrolling.plan(carry, trials.inputs.shape[1], state_bytes=training.state_memory_mb * 2**20),
+            n_steps=task.capacity,
+            plan_=unrolling.plan(carry, task.capacity, state_bytes=training.state_memory_mb * 2**20),
             workspace=workspace,
         )
         by_trial = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), emitted.outputs)
@@ -299,9 +300,8 @@ def _draw(
     places = part[0] * size + jnp.arange(size)  # a trial's randomness depends on its place in the whole batch
     sample_keys, start_keys, step_keys = (jax.vmap(lambda i, k=k: jax.random.fold_in(k, i))(places) for k in keys)
     setting = method.adapt(setup.task.draw(stage, key=draw_key), context.schedule, setup.task)
-    trials = jax.vmap(lambda k: setup.task.sample(setting, arrays, key=k))(sample_keys)
-    # keeps XLA from fusing the random numbers into the transposition of the inputs, where they are ten times as slow
-    return setting, lax.optimization_barrier(trials), start_keys, step_keys
+    make = lambda: jax.vmap(lambda k: setup.task.sample(setting, arrays, key=k))(sample_keys)
+    return setting, loops.apart(make, jax.random.key_data(draw_key)[0]), start_keys, step_keys
 
 
 def _accept(

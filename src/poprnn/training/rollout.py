@@ -14,7 +14,7 @@ from poprnn.core.arrays import Array, Float, PRNGKey, Tree
 from poprnn.core.errors import ConfigurationError
 from poprnn.core.keys import member_key
 from poprnn.core.mapping import MemberMap
-from poprnn.tasks.contract import Trial
+from poprnn.tasks.contract import Trial, in_steps
 from poprnn.training import unroll as unrolling
 from poprnn.training.dynamics import Carry, Dynamics
 from poprnn.training.methods.contract import Method
@@ -286,7 +286,9 @@ def _make_task_runner(
             emit=lambda q, c: (setup.cell.activity(c.state), setup.cell.readout(q, c.state)),
         )
         rates, outputs = batch.emitted
-        return state, (rates, outputs, batch.trials, jnp.asarray(batch.setting.length, jnp.int32))
+        every_step = jax.vmap(lambda values: in_steps(values, task.capacity))
+        trials = batch.trials._replace(inputs=every_step(batch.trials.inputs), targets=every_step(batch.trials.targets))
+        return state, (rates, outputs, trials, jnp.asarray(batch.setting.length, jnp.int32))
 
     return MemberMap(member, n_members)
 

@@ -10,15 +10,17 @@ from jax import lax
 
 from poprnn.cells.contract import Context, add_drives
 from poprnn.core import loops, mapping, trees
-from poprnn.core.arrays import Array, Bool, Count, Float, Key, Tree
+from poprnn.core.arrays import Array, Bool, Count, Key, Tree
 from poprnn.core.loops import fori_loop
+from poprnn.tasks.contract import Piecewise
 from poprnn.training.dynamics import Carry, Dynamics, Prepared, context_at
 
 
 class Sequence(NamedTuple):
     """What is given from outside, for a batch of trials, time first."""
 
-    inputs: Float[Array, "time trial input"]
+    inputs: Tree
+    """``[time, trial, input]``, or :class:`Piecewise`, trial first."""
     keys: Key[Array, "trial"]
     length: Count
     context: Context
@@ -78,18 +80,31 @@ class Steps:
     def external(self, q: Prepared, sequence: Sequence, t0: Count) -> Tree:
         """Drive by the inputs for a block, ``[time, trial, …]``."""
         q = eqx.combine(q, sequence.fixed)
-        exists = t0 + jnp.arange(self.plan.block) < sequence.length
-        inputs = trees.zero_beyond(trees.rows(sequence.inputs, t0, self.plan.block), exists)
+        steps = t0 + jnp.arange(self.plan.block)
+        inputs, by_time = sequence.inputs, None
+        product = self._products(q, inputs) if isinstance(inputs, Piecewise) else None
+        if product is not None:
+            inputs = inputs._replace(values=product)
+        elif not isinstance(inputs, Piecewise):
+            inputs, by_time = trees.zero_beyond(trees.rows(inputs, t0, self.plan.block), steps < sequence.length), 0
 
-        def one(input: Tree, key: Array, time: Count, trial: Tree) -> Tree:
+        def one(input: Tree, key: Array, step: Count, trial: Tree) -> Tree:
+            time = sequence.first + step
+            noise_key = jax.random.fold_in(key, 2 * time)
             context = context_at(time, sequence.context, trial)
-            return self.dynamics.external(
-                q, input, key=jax.random.fold_in(jax.random.fold_in(key, time), 0), context=context
-            )
+            input = input.at(step) if isinstance(input, Piecewise) else input
+            if product is not None:
+                return self.dynamics.cell.input_noise(q, input, key=noise_key, context=context)
+            return self.dynamics.external(q, input, key=noise_key, context=context)
 
         over_trials = jax.vmap(one, (0, 0, None, 0))
-        times = sequence.first + t0 + jnp.arange(self.plan.block)
-        return jax.vmap(over_trials, (0, None, 0, None))(inputs, sequence.keys, times, sequence.trials)
+        return jax.vmap(over_trials, (by_time, None, 0, None))(inputs, sequence.keys, steps, sequence.trials)
+
+    def _products(self, q: Prepared, inputs: Piecewise) -> Tree | None:
+        """What every piece of every trial adds to the units, ``[trial, piece, unit]``, if the cell can tell."""
+        if self.dynamics.task is not None:
+            return None
+        return jax.vmap(jax.vmap(lambda x: self.dynamics.cell.input_product(q, x)))(inputs.values)
 
     def recurrent(self, q: Prepared, carry: Carry, sequence: Sequence) -> Tree | None:
         """Drive by the state, ``[trial, …]``."""
@@ -101,7 +116,7 @@ class Steps:
         q = eqx.combine(q, sequence.fixed)
 
         def one(c: Carry, d: Tree, key: Array, trial: Tree) -> Carry:
-            key = jax.random.fold_in(jax.random.fold_in(key, time), 1)
+            key = jax.random.fold_in(key, 2 * time + 1)
             return self.dynamics.update(q, c, d, key=key, context=context_at(time, sequence.context, trial))
 
         new = jax.vmap(one)(carry, drive, sequence.keys, sequence.trials)

@@ -25,6 +25,7 @@ from jax import lax
 
 from poprnn.core import loops
 from poprnn.core.arrays import Tree
+from poprnn.tasks.contract import Piecewise
 from poprnn.training.dynamics import Carry, Dynamics, Prepared
 from poprnn.training.gradient import GradientSteps
 from poprnn.training.steps import Emitted, Kept, Plan, Read, Sequence
@@ -79,18 +80,23 @@ def unroll(
     gradient: bool = True,
     plan_: Plan | None = None,
     workspace: Kept | None = None,
+    n_steps: int | None = None,
 ) -> tuple[Carry, Emitted, Kept | None]:
     """Run a batch of trials from ``carry`` over ``sequence.length`` steps.
 
     ``emit(prepared, carry)`` of one trial is recorded after every step, ``accumulate(prepared, carry)`` summed.
     Differentiable in ``prepared`` and ``carry`` (reverse mode) where ``gradient``; the inputs are data, not variables.
+    ``n_steps``: the most steps there can be, for inputs that do not tell.
+
     The third result is the memory that kept the states: handed in again as ``workspace`` it spares the next call
     clearing as much (a buffer for the longest trial, however short this one is).
     """
-    plan_ = plan_ or plan(carry, sequence.inputs.shape[0])
+    inputs, dense = sequence.inputs, not isinstance(sequence.inputs, Piecewise)
+    n_steps = n_steps if n_steps is not None else inputs.shape[0]
+    plan_ = plan_ or plan(carry, n_steps)
     steps = GradientSteps(dynamics, emit, accumulate, plan_)
-    padding = plan_.n_blocks * plan_.block - sequence.inputs.shape[0]
-    inputs = jnp.pad(sequence.inputs, ((0, padding), (0, 0), (0, 0)))
+    padding = plan_.n_blocks * plan_.block - n_steps
+    inputs = jnp.pad(inputs, ((0, padding), (0, 0), (0, 0))) if dense else inputs
     prepared, fixed = eqx.partition(prepared, eqx.is_inexact_array)
     sequence = sequence._replace(
         inputs=lax.stop_gradient(inputs), fixed=fixed, length=jnp.asarray(sequence.length, jnp.int32)

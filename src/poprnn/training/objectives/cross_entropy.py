@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from poprnn.core.arrays import Array, Float, Scalar
 from poprnn.core.errors import ConfigurationError
-from poprnn.tasks.contract import Setting, Task, Trial, step_weights
+from poprnn.tasks.contract import Setting, Task, Trial, in_steps, step_weights
 from poprnn.training.objectives.contract import Objective
 
 
@@ -19,7 +19,7 @@ class CrossEntropy(Objective):
     def loss(self, task: Task, outputs: Float[Array, "..."], trial: Trial, setting: Setting) -> Scalar:
         """Weighted mean over the steps that exist."""
         log_p = jax.nn.log_softmax(outputs)
-        targets = trial.targets
+        targets = in_steps(trial.targets, task.capacity)
         if jnp.issubdtype(targets.dtype, jnp.integer):
             if targets.ndim != outputs.ndim - 1:
                 raise ConfigurationError(

@@ -1,8 +1,8 @@
 """Mean squared error."""
 
-from poprnn.core.arrays import Array, Float, Scalar
+from poprnn.core.arrays import Float, Scalar
 from poprnn.core.errors import ConfigurationError
-from poprnn.tasks.contract import Setting, Task, Trial, mean_squared_error
+from poprnn.tasks.contract import Setting, Task, Trial, in_steps, mean_squared_error
 from poprnn.training.objectives.contract import Objective
 
 
@@ -15,14 +15,10 @@ class MeanSquaredError(Objective):
 
     def loss(self, task: Task, outputs: Float[Array, "..."], trial: Trial, setting: Setting) -> Scalar:
         """Weighted mean over the steps that exist."""
-        _same_shape(self, outputs, trial)
+        shape = getattr(in_steps(trial.targets, task.capacity), "shape", None)
+        if shape != outputs.shape:
+            raise ConfigurationError(
+                f"objective '{self.name()}' needs targets shaped as the outputs "
+                f"{list(outputs.shape)}; this task's are {list(shape or ())}"
+            )
         return mean_squared_error(task, outputs, trial, setting)
-
-
-def _same_shape(objective: Objective, outputs: Array, trial: Trial) -> None:
-    shape = getattr(trial.targets, "shape", None)
-    if shape != outputs.shape:
-        raise ConfigurationError(
-            f"objective '{objective.name()}' needs targets shaped as the outputs "
-            f"{list(outputs.shape)}; this task's are {list(shape or ())}"
-        )
