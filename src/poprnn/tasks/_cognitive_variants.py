@@ -5,6 +5,7 @@ al., Nature Neuroscience 2019, and the code released with it.
 """
 
 import functools
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -17,6 +18,8 @@ PERIODS = ("rule", "fixation", "stimulus", "delay", "second_stimulus", "second_d
 """In the order in which they follow one another; a trial lacks some of them."""
 FIXATION, STIMULUS, DELAY, SECOND_STIMULUS, SECOND_DELAY, RESPONSE = range(1, len(PERIODS))
 MAX_CHOICES = 5
+Where = Mapping[str, tuple[int, ...]]
+"""Periods by schedule."""
 
 
 class Choices(NamedTuple):
@@ -45,7 +48,8 @@ class Choices(NamedTuple):
 
 def one_of(*values: float) -> Choices:
     """Any of some values."""
-    return Choices(np.float32([*values, *[0] * (MAX_CHOICES - len(values))]), np.int32(len(values)), np.float32(0))
+    padded = [*values, *[0.0] * (MAX_CHOICES - len(values))]
+    return Choices(np.array(padded, np.float32), np.int32(len(values)), np.float32(0))
 
 
 def between(low: float, high: float) -> Choices:
@@ -103,23 +107,23 @@ def by_schedule(usual: Choices, delayed: Choices) -> Choices:
     return Choices(*(np.array([getattr(c, f) for c in rows]) for f in Choices._fields))
 
 
-def places(on: dict[str, tuple[int, ...]]) -> Bool[np.ndarray, "schedule period"]:
+def places(on: Where) -> Bool[np.ndarray, "schedule period"]:
     """Where something is on, from the periods of every schedule."""
     return np.array([[p in on.get(s, ()) for p in range(len(PERIODS))] for s in SCHEDULES])
 
 
 def by_period(**values: float) -> Float[np.ndarray, "period"]:
     """0 but where a value is given."""
-    return np.float32([values.get(p, 0) for p in PERIODS])
+    return np.array([values.get(p, 0) for p in PERIODS], np.float32)
 
 
-def both(first: dict[str, tuple[int, ...]], second: dict[str, tuple[int, ...]]) -> Bool[np.ndarray, "..."]:
+def both(first: Where, second: Where) -> Bool[np.ndarray, "..."]:
     """Where either stimulus is on."""
     return np.stack([places(first), places(second)], axis=-1)
 
 
-BEFORE_RESPONSE = (FIXATION, STIMULUS, DELAY, SECOND_STIMULUS, SECOND_DELAY)
-FIRST_STIMULUS = dict.fromkeys(SCHEDULES, (STIMULUS,)) | {"reaction": (RESPONSE,)}
+BEFORE_RESPONSE: tuple[int, ...] = (FIXATION, STIMULUS, DELAY, SECOND_STIMULUS, SECOND_DELAY)
+FIRST_STIMULUS: dict[str, tuple[int, ...]] = {s: (RESPONSE,) if s == "reaction" else (STIMULUS,) for s in SCHEDULES}
 
 
 @functools.cache

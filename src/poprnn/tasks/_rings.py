@@ -16,7 +16,7 @@ def preferred_directions() -> Float[np.ndarray, "unit"]:
     return 2 * np.pi * np.arange(N_RING) / N_RING
 
 
-def distance(a: Float[Array, "..."], b: Float[Array, "..."]) -> Float[Array, "..."]:
+def distance(a: Float[Array, "..."] | float, b: Float[Array, "..."] | float) -> Float[Array, "..."]:
     """Between two directions, the shorter way round: 0 to pi.
 
     >>> round(float(distance(0.1, 2 * np.pi - 0.2)), 4)
@@ -31,7 +31,8 @@ def bump(direction: Float[Array, "..."]) -> Float[Array, "... unit"]:
     >>> np.asarray(bump(jnp.asarray(np.pi)))[15:18].round(3)     # unit 16 prefers pi
     array([0.706, 0.8  , 0.706], dtype=float32)
     """
-    return PEAK * jnp.exp(-0.5 * (distance(jnp.asarray(direction)[..., None], preferred_directions()) / WIDTH) ** 2)
+    away = distance(jnp.asarray(direction)[..., None], jnp.asarray(preferred_directions()))
+    return PEAK * jnp.exp(-0.5 * (away / WIDTH) ** 2)
 
 
 def population_direction(activity: Float[Array, "... unit"]) -> Float[Array, "..."]:
