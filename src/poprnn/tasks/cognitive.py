@@ -32,7 +32,8 @@ class Cognitive(Task):
         gamma · 0.8 exp(-(8 d_i / pi)² / 2),        d_i = |psi - 2 pi i / 32| around the circle,
 
     and so is an answer, plus 0.05. While the network is to fixate, the fixation output's target is 0.85 ("yang": 0.8)
-    and the ring's 0.05; while it is to answer, the fixation output's is 0.05.
+    and the ring's 0.05; while it is to answer, the fixation output's is 0.05. Times are in ms, also the cell's
+    tau; outputs are taken as the cell gives them (a sigmoid is the cell's affair).
 
     go, dlygo, rtgo: to the stimulus, at the end of fixation, after a delay, at once. anti, dlyanti, rtanti: away from
     it. dm1, dm2: to the stronger of two stimuli on ring 1 or 2. ctxdm1, ctxdm2: two on either ring, one ring decides.
@@ -50,9 +51,9 @@ class Cognitive(Task):
 
     Args and defaults: Soo, Goudar & Wang, Training biologically plausible recurrent neural networks on cognitive tasks
     with long-term dependencies, NeurIPS 2023, and the code released with it ("soo"); Yang et al., Task representations
-    in neural networks trained to perform many cognitive tasks, Nature Neuroscience 2019, and its code ("yang"). Where
-    the former's code departs from its text, the text holds: dnms and dnmc are the opposite of dms and dmc, trials of
-    the category tasks that do not match go from either category to the other, and a held ring has the target 0.05.
+    in neural networks trained to perform many cognitive tasks, Nature Neuroscience 2019, and its code ("yang"). Slips
+    in the former's code are not repeated: dnms and dnmc are the opposite of dms and dmc, trials of the category tasks
+    that do not match go from either category to the other, and a held ring has the target 0.05.
 
     Our choices: everything but durations is drawn for each trial (the released "yang" draws the rings once a batch);
     durations are rounded to whole steps one by one; in "soo" rtgo and rtanti keep a stimulus period in which nothing is
