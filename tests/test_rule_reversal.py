@@ -422,7 +422,7 @@ def test_a_network_hears_what_its_own_outputs_earned():
 
 
 def test_gradient_equals_central_differences():
-    task = make(n_trials=3, **SHORT)
+    task = make(n_trials=3, **SHORT | {"warm_up_ms": 0.0})  # none goes through a warm-up, differences do
     setup = pr.Setup(
         task=task,
         cell=pr.cells.LeakyRNN(n_units=5, tau=20.0, self_interaction="outside", activation="tanh"),

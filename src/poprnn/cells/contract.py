@@ -107,7 +107,7 @@ class Cell(Blueprint):
 
     def input_product(self, prepared: dict[str, Any], input: Float[Array, "input"]) -> Tree | None:
         """The part of :meth:`input_drive` that the input alone decides, worked out once where an input lasts for many
-        steps; ``None`` if the cell does not split it off."""
+        steps; ``None`` if the cell does not split it off. An array; drives that hold more keep it under ``"h"``."""
         del prepared, input
         return None
 
@@ -181,3 +181,8 @@ def add_drives(drive: Tree, recurrent: Tree | None) -> Tree:
     if isinstance(drive, dict):
         return {k: drive[k] + recurrent[k] if k in recurrent else drive[k] for k in drive}
     return jax.tree.map(lambda a, b: a + b, drive, recurrent)
+
+
+def add_product(drive: Tree, product: Tree) -> Tree:
+    """A drive with an input's product added to it."""
+    return {**drive, "h": drive["h"] + product} if isinstance(drive, dict) else drive + product

@@ -14,7 +14,7 @@ from poprnn.tasks import _cognitive_trials as trials
 from poprnn.tasks import _rings
 from poprnn.tasks._cognitive_rules import CATEGORY, COLUMNS, DELAYED_DECISION, DELAYED_GO, RULES, SAMPLE, find_rules
 from poprnn.tasks._cognitive_variants import PERIODS, YANG, Variant, soo
-from poprnn.tasks.contract import Setting, Stage, Task, Trial, step_weights
+from poprnn.tasks.contract import Piecewise, Setting, Stage, Task, Trial, in_steps, step_weights
 
 JITTER = 100.0
 TAU = 100.0
@@ -32,7 +32,8 @@ class Cognitive(Task):
         gamma · 0.8 exp(-(8 d_i / pi)² / 2),        d_i = |psi - 2 pi i / 32| around the circle,
 
     and so is an answer, plus 0.05. While the network is to fixate, the fixation output's target is 0.85 ("yang": 0.8)
-    and the ring's 0.05; while it is to answer, the fixation output's is 0.05.
+    and the ring's 0.05; while it is to answer, the fixation output's is 0.05. Times are in ms, also the cell's
+    tau; outputs are taken as the cell gives them (a sigmoid is the cell's affair).
 
     go, dlygo, rtgo: to the stimulus, at the end of fixation, after a delay, at once. anti, dlyanti, rtanti: away from
     it. dm1, dm2: to the stronger of two stimuli on ring 1 or 2. ctxdm1, ctxdm2: two on either ring, one ring decides.
@@ -50,9 +51,9 @@ class Cognitive(Task):
 
     Args and defaults: Soo, Goudar & Wang, Training biologically plausible recurrent neural networks on cognitive tasks
     with long-term dependencies, NeurIPS 2023, and the code released with it ("soo"); Yang et al., Task representations
-    in neural networks trained to perform many cognitive tasks, Nature Neuroscience 2019, and its code ("yang"). Where
-    the former's code departs from its text, the text holds: dnms and dnmc are the opposite of dms and dmc, trials of
-    the category tasks that do not match go from either category to the other, and a held ring has the target 0.05.
+    in neural networks trained to perform many cognitive tasks, Nature Neuroscience 2019, and its code ("yang"). Slips
+    in the former's code are not repeated: dnms and dnmc are the opposite of dms and dmc, trials of the category tasks
+    that do not match go from either category to the other, and a held ring has the target 0.05.
 
     Our choices: everything but durations is drawn for each trial (the released "yang" draws the rings once a batch);
     durations are rounded to whole steps one by one; in "soo" rtgo and rtanti keep a stimulus period in which nothing is
@@ -71,7 +72,7 @@ class Cognitive(Task):
     >>> trial = task.sample(setting, (), key=jax.random.key(1))
     >>> trial.periods["delay"].tolist(), trial.periods["response"].tolist()
     ([400, 600], [600, 700])
-    >>> task.scores(trial.targets, trial, setting)["performance"].tolist()
+    >>> task.scores(in_steps(trial.targets, task.capacity), trial, setting)["performance"].tolist()
     [1.0, nan]
     """
 
@@ -185,15 +186,17 @@ class Cognitive(Task):
         counts = (lasted >= pieces.grace[place]) & (jnp.arange(self.capacity) < timing.ends[-1])
         weights = jnp.where(counts, pieces.weights[place], 0.0)
         condition = trials.condition_of(rule, head, row, stimuli, timing)
-        inputs, targets = pieces.inputs[place], pieces.targets[place]
-        return Trial(inputs + self._noise(dt, key=noise_key), targets, weights, self._periods(timing), condition)
+        starts = jnp.concatenate([jnp.zeros(1, jnp.int32), timing.ends[:-1]])
+        inputs = self._noisy(Piecewise(pieces.inputs, starts), dt, key=noise_key)
+        return Trial(inputs, Piecewise(pieces.targets, starts), weights, self._periods(timing), condition)
 
-    def _noise(self, dt: Scalar, *, key: PRNGKey) -> Float[Array, "time input"] | float:
-        """``input_noise sqrt(2 tau / dt) N(0, 1)``."""
+    def _noisy(self, inputs: Piecewise, dt: Scalar, *, key: PRNGKey) -> Piecewise | Float[Array, "time input"]:
+        """``inputs + input_noise sqrt(2 tau / dt) N(0, 1)``; by pieces where there is no noise."""
         amount = self.tables.input_noise if self.input_noise is None else self.input_noise
         if is_zero(amount):
-            return 0.0
-        return amount * jnp.sqrt(2 * TAU / dt) * jax.random.normal(key, (self.capacity, self.n_inputs))
+            return inputs
+        noise = jax.random.normal(key, (self.capacity, self.n_inputs))
+        return in_steps(inputs, self.capacity) + amount * jnp.sqrt(2 * TAU / dt) * noise
 
     def _periods(self, timing: trials.Timing) -> dict[str, Int[Array, "2"]]:
         names = [p for p in PERIODS if self.variant == "yang" or p != "second_delay"]
@@ -212,7 +215,7 @@ class Cognitive(Task):
         """
         weights = step_weights(self, trial, setting)
         # selected before squaring: an output that does not count may be infinite
-        error = jnp.where(weights > 0, outputs - trial.targets, 0.0) ** 2
+        error = jnp.where(weights > 0, outputs - in_steps(trial.targets, self.capacity), 0.0) ** 2
         each = jnp.ones(self.n_outputs).at[0].set(self.tables.fixation_weight)
         by_step = weights[:, 0] * jnp.mean(each * error, axis=1)
         if self.variant == "yang":

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from poprnn.cells.contract import Cell, Context, add_drives
+from poprnn.cells.contract import Cell, Context, add_drives, add_product
 from poprnn.core.arrays import Count, PRNGKey, Tree
 from poprnn.tasks.contract import Task
 from poprnn.training.methods.contract import Method
@@ -40,36 +40,47 @@ class Dynamics(NamedTuple):
         return Carry(state, self.method.init(state), loop)
 
     def external(self, prepared: Prepared, input: Tree, *, key: PRNGKey, context: Context) -> Tree:
-        """Drive that does not depend on the state. In a closed loop nothing can be said before the step."""
-        if self.task is not None:
+        """Drive that does not depend on the state. In a closed loop that is the noise, if the cell tells it apart."""
+        if self.task is None:
+            return self.cell.input_drive(prepared, input, key=key, context=context)
+        nothing = self._silence(prepared)
+        if nothing is None:
             return input
-        return self.cell.input_drive(prepared, input, key=key, context=context)
+        return self.cell.input_noise(prepared, nothing, key=key, context=context)
+
+    def _silence(self, prepared: Prepared) -> Tree | None:
+        """A product of zeros, in the shape that inputs have; ``None`` for cells that do not split products off."""
+        product = jax.eval_shape(lambda x: self.cell.input_product(prepared, x), jnp.zeros(self.task.n_inputs))  # type: ignore[union-attr]
+        return None if product is None else jnp.zeros(product.shape, product.dtype)
 
     def recurrent(self, prepared: Prepared, carry: Carry) -> Tree | None:
         """Drive from the state, by matrix products only."""
-        if self.task is not None:
+        if self.task is not None and self._silence(prepared) is None:
             return None
         return self.cell.recurrent_drive(prepared, carry.state)
 
     def update(self, prepared: Prepared, carry: Carry, drive: Tree, *, key: PRNGKey, context: Context) -> Carry:
         """Next carry."""
         if self.task is not None:
-            return self._closed_loop(prepared, carry, key=key, context=context)
+            return self._closed_loop(prepared, carry, drive, key=key, context=context)
         state, method = self.method.update(
             self.cell, prepared, carry.state, carry.method, drive, key=key, context=context
         )
         return Carry(state, method, ())
 
-    def _closed_loop(self, prepared: Prepared, carry: Carry, *, key: PRNGKey, context: Context) -> Carry:
+    def _closed_loop(self, prepared: Prepared, carry: Carry, drive: Tree, *, key: PRNGKey, context: Context) -> Carry:
         respond_key, drive_key, update_key = jax.random.split(key, 3)
         task_state, output = carry.task
         task_state, input = self.task.respond(  # type: ignore[union-attr]
             task_state, context.trial, context.time, output, key=respond_key
         )
-        drive = add_drives(
-            self.cell.input_drive(prepared, input, key=drive_key, context=context),
-            self.cell.recurrent_drive(prepared, carry.state),
-        )
+        if self._silence(prepared) is None:
+            drive = add_drives(
+                self.cell.input_drive(prepared, input, key=drive_key, context=context),
+                self.cell.recurrent_drive(prepared, carry.state),
+            )
+        else:
+            drive = add_product(drive, self.cell.input_product(prepared, input))
         state, method = self.method.update(
             self.cell, prepared, carry.state, carry.method, drive, key=update_key, context=context
         )
