@@ -186,8 +186,8 @@ NEVER = 2**30
 def learning(run: Run) -> xr.Dataset:
     """``performance`` (evaluation, member) on the base dynamics and ``n_steps`` (evaluation), from a run's history.
 
-    Members that diverged have NaN from then on. Attributes: ``members``, ``budget`` (steps), ``seconds`` (on the clock,
-    with evaluations and compilation), ``operations`` (of training: in matrix products) and the ``machine``.
+    Members that diverged have NaN from then on. Attributes: ``members``, those that ``diverged``, ``budget`` (steps),
+    ``seconds`` (on the clock, with evaluations and compilation) and the ``machine``.
     """
     training = run.setup.training
     values = np.asarray(run.history[f"scores/{run.task.score}"], float)
@@ -203,7 +203,6 @@ def learning(run: Run) -> xr.Dataset:
             "diverged": run.outcome.count("diverged"),
             "budget": training.epochs * training.steps_per_epoch,
             "seconds": float(run.manifest.get("seconds") or np.nan),
-            "operations": float(run.manifest.get("flops") or np.nan),
             "machine": f"{machine.get('processor', '?')} x {machine.get('n_threads', '?')}",
         },
     )

@@ -13,7 +13,7 @@ from poprnn.report.style import Drawing
 COSTS = {
     "n_steps": (1e4, "steps (10,000)"),
     "seconds": (1e4, "time on the clock (10,000 s)"),
-    "operations": (1e13, "operations in matrix products, all members (1e13)"),
+    "operations": (1e13, "operations of training, all members (1e13)"),
 }
 """By cost: its unit in the table, and its words."""
 POINTS = 400

@@ -98,10 +98,13 @@ def experiments(scale: dict[str, Any]) -> dict[str, Setup]:
 
 
 def answers(runs: dict[str, Run], scale: dict[str, Any], ask: Any) -> dict[str, xr.Dataset]:
-    """The learning curve of each population; nothing is asked that its history does not know."""
-    del ask
-    about = {p.label: p for p in populations(scale)}
-    return {label: learning(run).assign_attrs(dt=scale["dt"], **about[label]._asdict()) for label, run in runs.items()}
+    """The learning curve of each population, with the operations of its training (of members that did not diverge)."""
+    out = {}
+    for p in populations(scale):
+        counted = ask(p.label, "flops", runs[p.label])
+        total = float(counted["operations"].sum()) if "operations" in counted else float("nan")
+        out[p.label] = learning(runs[p.label]).assign_attrs(operations=total, dt=scale["dt"], **p._asdict())
+    return out
 
 
 def part(answers: Mapping[str, xr.Dataset], name: str) -> Table:
