@@ -19,15 +19,17 @@ from poprnn.training import unroll as unrolling
 from poprnn.training.dynamics import Dynamics
 from poprnn.training.steps import Plan, Steps
 
-ELEMENTWISE = frozenset(
-    "abs acos acosh add add_any asin asinh atan atan2 atanh cbrt ceil clamp cos cosh digamma div erf erf_inv erfc exp "
-    "exp2 expm1 floor integer_pow lgamma log log1p logistic max min mul neg nextafter pow rem round rsqrt select_n "
-    "sign sin sinh sqrt square sub tan tanh".split()
-)
+ELEMENTWISE = frozenset({
+    "abs", "acos", "acosh", "add", "add_any", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "ceil",
+    "clamp", "cos", "cosh", "digamma", "div", "erf", "erf_inv", "erfc", "exp", "exp2", "expm1", "floor",
+    "integer_pow", "lgamma", "log", "log1p", "logistic", "max", "min", "mul", "neg", "nextafter", "pow", "rem",
+    "round", "rsqrt", "select_n", "sign", "sin", "sinh", "sqrt", "square", "sub", "tan", "tanh",
+})  # fmt: skip
 """One operation for each element that comes out; selections are among them, copies and conversions are not."""
-REDUCTIONS = frozenset(
-    "argmax argmin cumlogsumexp cummax cummin cumprod cumsum reduce_max reduce_min reduce_prod reduce_sum".split()
-)
+REDUCTIONS = frozenset({
+    "argmax", "argmin", "cumlogsumexp", "cummax", "cummin", "cumprod", "cumsum", "reduce_max", "reduce_min",
+    "reduce_prod", "reduce_sum",
+})  # fmt: skip
 """One operation for each element that goes in."""
 
 
