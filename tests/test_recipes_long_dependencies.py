@@ -1,6 +1,7 @@
 """Judges on planted answers of the recipes about skip connections through time, and what they share."""
 
 import itertools
+import json
 import re
 
 import numpy as np
@@ -9,6 +10,7 @@ import xarray as xr
 from scipy.stats import binom
 
 import poprnn as pr
+from conftest import call
 from poprnn.core import catalogue, recipe_files
 from poprnn.recipes import _long_dependencies as shared
 from poprnn.recipes.contract import scale_of
@@ -418,6 +420,299 @@ def test_skip_connections_are_drawn():
     assert catalogue.find("recipes", "skip_connections").draw({}, {}) == {}
 
 
+# --- skip_mismatch --------------------------------------------------------------------------------------------------
+
+THETAS = np.array([5, 10, 20, 30, 40])
+FAR = {"CD": [0.05, 0.1, 0.3, 0.8, 2.0], "SCTT": [0.4, 0.45, 0.5, 0.5, 0.45], "DASC": [0.01, 0.03, 0.1, 0.2, 0.3]}
+OURS = {"CD": "coarsened", "SCTT": "skip", "DASC": "aligned_skip"}
+SIXTEEN = [*shared.SHORT, *shared.DELAYED]
+
+
+def mismatch(far=None, lost=None, *, members=20, trained=True, thetas=THETAS, steps=5000.0, noise=0.02, **attributes):
+    """An answer about one task; values by method over theta, members scattered around them."""
+    rng = np.random.default_rng(0)
+    scatter = 1 + noise * rng.normal(size=(members, 1, 1))
+    values = {"mismatch": FAR | (far or {}), "performance_lost": FAR | (lost or {})}
+    return xr.Dataset(
+        {
+            name: (("member", "method", "span"), scatter * np.array([of[k] for k in OURS], float)[None])
+            for name, of in values.items()
+        }
+        | {"trained": ("member", np.full(members, trained))},
+        {"member": np.arange(members), "method": list(OURS.values()), "span": thetas},
+        {"members": 100, "diverged": 0, "budget": BUDGET, "steps": steps, "dt": 5.0, **attributes},
+    )
+
+
+def still(steps, until, budget=BUDGET):
+    return xr.Dataset(
+        attrs={"members": 100, "diverged": 0, "budget": budget, "steps": steps, "until": until, "dt": 5.0}
+    )
+
+
+STILL = {
+    "still-CD40": still(INF, 10_000.0),
+    "still-SCTT40": still(9070.0, 16_667.0),
+    "still-DASC40": still(3430.0, 16_667.0),
+}
+
+
+def l3(tasks=SIXTEEN, **planted):
+    return {f"trained-{task}": mismatch(**planted) for task in tasks} | STILL
+
+
+def test_l3_passes_where_planted():
+    claim = judged("skip_mismatch", l3())["L3"]
+    assert claim.passed is True and claim.note == "" and claim.n == 16 * 20
+    low, high = claim.interval
+    assert 0.039 < low < high < 0.041  # CD at theta = 5, 0.05, against DASC's 0.01
+    exploded = [*FAR["CD"][:3], INF, np.nan]
+    claim = judged("skip_mismatch", l3(far={"CD": exploded}))["L3"]
+    assert claim.passed is True and claim.interval is None and "0.299, inf, inf" in claim.measured
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        {"far": {"DASC": [0.01, 0.03, 0.1, 0.2, 0.46]}},
+        {"far": {"DASC": [0.06, 0.03, 0.1, 0.2, 0.3]}},
+        {"far": {"CD": [0.05, 0.1, 0.3, 0.25, 2.0]}},
+        {"far": {"CD": [0.05, 0.1, 0.3, 0.4, 0.59]}},
+        {"far": {"SCTT": [0.3, 0.45, 0.5, 0.5, 0.61]}},
+        {"far": {"SCTT": [0.4, 0.45, 0.5, 0.5, INF]}},
+        {"lost": {"DASC": [0.06, 0.03, 0.1, 0.2, 0.3]}},
+        {"lost": {"DASC": [0.01, 0.03, 0.1, 0.6, 0.3]}},
+        {"far": {"CD": FAR["DASC"], "DASC": FAR["CD"]}},
+        {"far": {"SCTT": FAR["DASC"], "DASC": FAR["SCTT"]}, "lost": {"SCTT": FAR["DASC"], "DASC": FAR["SCTT"]}},
+        {"far": dict.fromkeys(FAR, [0.1] * 5), "lost": dict.fromkeys(FAR, [0.0] * 5)},
+    ],
+    ids=[
+        "DASC above SCTT",
+        "DASC above CD",
+        "CD falls once",
+        "CD does not break",
+        "SCTT varies",
+        "SCTT explodes",
+        "DASC loses more than CD",
+        "DASC loses more than SCTT",
+        "swapped with CD",
+        "swapped with SCTT",
+        "flat",
+    ],
+)
+def test_l3_fails_where_planted(planted):
+    assert judged("skip_mismatch", l3(**planted))["L3"].passed is False
+
+
+def test_l3_with_shuffled_methods_does_not_pass():
+    rng, passed = np.random.default_rng(0), 0
+    for _ in range(20):
+        answers = l3()
+        for label, answer in answers.items():
+            if label.startswith("trained"):
+                shuffled = answer["mismatch"].values.copy()
+                for row in shuffled:
+                    row[:] = row[rng.permutation(3)]
+                answers[label] = answer.assign(mismatch=(answer["mismatch"].dims, shuffled))
+        passed += judged("skip_mismatch", answers)["L3"].passed is True
+    assert passed == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "holds"),
+    [
+        ("CD40", 9000.0, False),
+        ("CD40", 12_000.0, True),  # after its step had become shorter than tau
+        ("SCTT40", INF, False),
+        ("SCTT40", 17_000.0, False),  # after beta had become 1
+        ("DASC40", INF, False),
+        ("DASC40", 16_667.0, False),
+    ],
+)
+def test_l3_asks_who_trains_at_twice_tau(name, steps, holds):
+    answers = l3() | {f"still-{name}": still(steps, STILL[f"still-{name}"].attrs["until"])}
+    assert judged("skip_mismatch", answers)["L3"].passed is holds
+
+
+def test_l3_is_open_where_something_is_missing_unless_a_clause_fails():
+    claim = judged("skip_mismatch", {k: v for k, v in l3().items() if k != "still-CD40"})["L3"]
+    assert claim.passed is None and "not filled: training with CD40" in claim.note
+    claim = judged("skip_mismatch", l3() | {"still-DASC40": still(INF, 16_667.0, 400)})["L3"]
+    assert claim.passed is None and "DASC40 ended before the method did" in claim.note
+    claim = judged("skip_mismatch", l3(trained=False))["L3"]
+    assert claim.passed is None and "no population was trained to the criterion" in claim.note and claim.n == 0
+    short = {k: v.isel(span=[0, 4]) if "span" in v.dims else v for k, v in l3().items()}
+    assert judged("skip_mismatch", short)["L3"].passed is None
+    assert judged("skip_mismatch", {})["L3"].passed is None
+    failed = l3(trained=False) | {"still-CD40": still(200.0, 10_000.0)}
+    assert judged("skip_mismatch", failed)["L3"].passed is False
+
+
+def test_l3_says_what_is_smaller():
+    note = judged("skip_mismatch", l3(tasks=SIXTEEN[:14]))["L3"].note
+    assert "without dmc, dnmc" in note or "without dms" in note
+    note = judged("skip_mismatch", {k: v.assign_attrs(members=4, dt=10.0) for k, v in l3().items()})["L3"].note
+    assert "members = 4 instead of 100" in note and "dt = 10 ms instead of 5" in note
+
+
+def test_members_measured_are_those_that_the_criterion_means():
+    """The middle members of planted performances: their mean is the criterion's."""
+    from poprnn.recipes.skip_mismatch import _middle
+
+    for n in (2, 4, 10, 25):
+        values = np.random.default_rng(n).uniform(size=(3, n))
+        answer = curve(INF, members=n).isel(evaluation=slice(3)).assign(performance=(("evaluation", "member"), values))
+        assert values[-1][_middle(answer).values].mean() == pytest.approx(shared.mean_curve(answer)[-1])
+
+
+def test_methods_are_on_until_theta_dt_is_tau_or_beta_is_1():
+    from poprnn.recipes.skip_mismatch import on_until
+
+    setups = catalogue.find("recipes", "skip_mismatch").experiments(scale_of("skip_mismatch", "paper"))
+    found = {
+        name: on_until(pr.Run(setups[f"still-{name}"], None, None, []), name) for name in ("CD40", "SCTT40", "DASC40")
+    }
+    # theta = 40, 32, 24, 16: the fourth of six stages; beta is 1 in the sixth
+    assert found["CD40"] == 10_000 and found["SCTT40"] == found["DASC40"] == 16_667
+
+
+def test_networks_to_be_measured_are_those_of_the_other_recipe():
+    from poprnn.recipes._populations import Populations
+
+    store = Populations("nowhere")
+    for scale, part in (("laptop", "-rules"), ("paper", "")):
+        mine = catalogue.find("recipes", "skip_mismatch").experiments(scale_of("skip_mismatch", scale))
+        others = catalogue.find("recipes", "skip_connections").experiments(scale_of("skip_connections", scale))
+        for task in ("go", "dms", "dmc"):
+            suffix = part or ("-rules" if task == "go" else "")
+            assert store.key(mine[f"trained-{task}"]) == store.key(others[f"{task}-control{suffix}"])
+        assert mine["trained-dlygo"].training.method.name() == "aligned_skip"
+
+
+def test_mismatch_is_drawn():
+    figures = catalogue.find("recipes", "skip_mismatch").draw({}, l3(far={"CD": [0.05, 0.1, 0.3, INF, INF]}))
+    assert [d.name for d in figures["figure_3"]] == ["mismatch", "performance_lost"]
+    (line,) = [x for x in figures["figure_3"][0].figure.axes[0].lines if "CD" in str(x.get_label())]
+    np.testing.assert_allclose(line.get_ydata()[:3], [0.05, 0.1, 0.3], rtol=0.05)
+    assert np.isnan(line.get_ydata()[3:]).all()
+    assert catalogue.find("recipes", "skip_mismatch").draw({}, {}) == {}
+
+
+# --- rule_reversal_training -----------------------------------------------------------------------------------------
+
+TABLE_2 = {"control": (0.67, 0.76), "SCTT40": (0.71, 0.81), "DASC40": (0.71, 0.78)}
+
+
+def reversal(shares=None, members=400, **attributes):
+    """Answers about populations of which planted fractions are trained, without and with strategic skips."""
+    out = {}
+    for name, pair in (TABLE_2 | (shares or {})).items():
+        for label, share in zip((name, f"{name}+skips"), pair, strict=True):
+            accuracy = np.where(np.arange(members) < round(share * members), 1.0, 0.75)
+            attributes = {"dt": 5.0, "steps": 10_000, "diverged": 0, **attributes}
+            out[label] = xr.Dataset({"accuracy": ("member", accuracy)}, {"member": np.arange(members)}, attributes)
+    return out
+
+
+STRONG = {"control": (0.6, 0.76), "SCTT40": (0.71, 0.81), "DASC40": (0.6, 0.78)}
+
+
+def test_two_proportions_are_those_of_the_formulas():
+    """z and both intervals written out, and the examples of Newcombe's paper."""
+    from scipy.stats import norm
+
+    from poprnn.recipes.rule_reversal_training import two_proportions
+
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        n, n0 = rng.integers(5, 200, 2)
+        k, k0 = rng.integers(1, n), rng.integers(1, n0)
+        difference, _, p = two_proportions(int(k), int(n), int(k0), int(n0))
+        pooled = (k + k0) / (n + n0)
+        z = (k / n - k0 / n0) / np.sqrt(pooled * (1 - pooled) * (1 / n + 1 / n0))
+        assert difference == pytest.approx(k / n - k0 / n0) and p == pytest.approx(2 * norm.sf(abs(z)))
+    # Newcombe 1998, table II: 56/70 - 48/80, 9/10 - 3/10, 10/10 - 0/10
+    for counts, low, high in (((56, 70, 48, 80), 0.0524, 0.3339), ((9, 10, 3, 10), 0.1705, 0.8090)):
+        np.testing.assert_allclose(two_proportions(*counts)[1], [low, high], atol=1e-4)
+    np.testing.assert_allclose(two_proportions(10, 10, 0, 10)[1], [0.6075, 1.0], atol=1e-4)
+    assert two_proportions(0, 10, 0, 10)[2] == two_proportions(5, 5, 5, 5)[2] == 1
+
+
+def test_l5_passes_where_planted():
+    claim = judged("rule_reversal_training", reversal(STRONG))["L5"]
+    assert claim.passed is True and claim.n == 6 * 400 and "stand-in: CD10" in claim.note
+    assert "control: 240 of 400 trained, 0.60" in claim.measured
+    assert claim.interval[0] < 0.16 < claim.interval[1]
+
+
+@pytest.mark.parametrize("name", list(TABLE_2))
+@pytest.mark.parametrize("pair", [(0.76, 0.6), (0.7, 0.7), (0.7, 0.74), (0.0, 0.0), (1.0, 1.0)])
+def test_l5_fails_where_one_method_gains_nothing(name, pair):
+    assert judged("rule_reversal_training", reversal(STRONG | {name: pair}))["L5"].passed is False
+
+
+def test_l5_needs_the_test_and_not_only_the_difference():
+    """The paper's own fractions: at 400 members p = .005, .001, .02; at 100 nothing is decided."""
+    assert judged("rule_reversal_training", reversal())["L5"].passed is True
+    claim = judged("rule_reversal_training", reversal(members=100))["L5"]
+    assert claim.passed is None and "control: 100 members do not tell; the test asks for 400" in claim.note
+    assert "control, skips: +0.09 [-0.04, 0.21], p = 0.16" in claim.measured
+    # few members may still be enough, either way
+    assert judged("rule_reversal_training", reversal(dict.fromkeys(TABLE_2, (0.1, 0.9)), 20))["L5"].passed is True
+    assert judged("rule_reversal_training", reversal({"control": (0.9, 0.1)}, 20))["L5"].passed is False
+
+
+def test_l5_fails_with_shuffled_labels():
+    rng, passed = np.random.default_rng(0), 0
+    for _ in range(20):
+        answers = reversal(STRONG)
+        pool = rng.permutation(np.concatenate([a["accuracy"].values for a in answers.values()]))
+        for label, part in zip(answers, np.split(pool, len(answers)), strict=True):
+            answers[label] = answers[label].assign(accuracy=("member", part))
+        passed += judged("rule_reversal_training", answers)["L5"].passed is True
+    assert passed == 0
+
+
+def test_l5_is_open_where_a_method_is_missing():
+    answers = {k: v for k, v in reversal(STRONG).items() if not k.startswith("SCTT")}
+    claim = judged("rule_reversal_training", answers)["L5"]
+    assert claim.passed is None and "not filled: SCTT40" in claim.note
+    assert judged("rule_reversal_training", {})["L5"].passed is None
+    note = judged("rule_reversal_training", reversal(dt=20.0, steps=500, diverged=3))["L5"].note
+    assert "dt = 20 ms instead of 5" in note and "steps = 500 instead of 10000" in note and "18 members" in note
+
+
+def test_reversal_populations_differ_in_their_skips_alone():
+    scale = scale_of("rule_reversal_training", "laptop")
+    made = catalogue.find("recipes", "rule_reversal_training").experiments(scale)
+    assert list(made) == ["control", "control+skips", "DASC40", "DASC40+skips"]
+    assert made["DASC40+skips"].replace("training.method.strategic", None) == made["DASC40"]
+    assert made["control+skips"].replace("training.method", pr.methods.Control()) == made["control"]
+    assert made["DASC40"].training.method.span * 20 == 200
+    assert {s.cell.input_units for s in made.values()} == {None}
+    with pytest.raises(pr.ConfigurationError, match="not among the methods"):
+        catalogue.find("recipes", "rule_reversal_training").experiments(scale | {"strategic": ["SCTT40"]})
+
+
+def test_members_that_diverged_count_as_not_trained():
+    module, run = catalogue.find("recipes", "rule_reversal_training"), pr.Run
+    scale = scale_of("rule_reversal_training", "smoke")
+    setups = {"control": module.experiments(scale)["control"]}
+    runs = {k: run(s, None, None, ["budget_spent", "diverged"]) for k, s in setups.items()}
+    one = xr.Dataset({"accuracy": ("member", [1.0])}, {"member": [0]})
+    found = module.answers(runs, scale, lambda *a, **k: one)["control"]
+    assert found["accuracy"].values.tolist() == [1.0, 0.0] and found.attrs["diverged"] == 1
+    nobody = module.answers(runs, scale, lambda *a, **k: xr.Dataset(coords={"member": np.zeros(0, int)}))["control"]
+    assert nobody["accuracy"].values.tolist() == [0.0, 0.0]
+
+
+def test_fractions_are_drawn():
+    figures = catalogue.find("recipes", "rule_reversal_training").draw({}, reversal())
+    axes = figures["table_2"].figure.axes[0]
+    assert [round(bar.get_height(), 2) for bar in axes.patches] == [0.67, 0.71, 0.71, 0.76, 0.81, 0.78]
+    assert catalogue.find("recipes", "rule_reversal_training").draw({}, {}) == {}
+
+
 # --- overriding a scale's entries -----------------------------------------------------------------------------------
 
 
@@ -425,6 +720,18 @@ def test_entries_of_a_scale_are_overridden():
     scale = scale_of("skip_connections", "smoke", ['tasks=["dms", "dmc"]', "members=3", "dt=25", "base_weight=[0.2]"])
     assert scale["tasks"] == ["dms", "dmc"] and scale["members"] == 3 and scale["dt"] == 25
     assert scale["rules"] == scale_of("skip_connections", "smoke")["rules"]
+
+
+def test_the_command_overrides_entries():
+    code, out, _ = call("reproduce", "skip_connections", "--scale", "laptop", "--dry-run", "--json")
+    whole = json.loads(out)
+    code, out, _ = call(
+        *("reproduce", "skip_connections", "--scale", "laptop", "--dry-run", "--json"),
+        *("--set", "rules=[]", "--set", "leave_out=[]", "--set", 'tasks=["dms"]', "--set", "members=7"),
+    )
+    assert code == 0 and json.loads(out)["members"] == 3 * 7 and whole["members"] == 5 * 10 + 20 * 4
+    code, _, err = call("reproduce", "skip_connections", "--dry-run", "--set", "membrs=7")
+    assert code == 2 and "did you mean 'members'" in err
 
 
 @pytest.mark.parametrize(

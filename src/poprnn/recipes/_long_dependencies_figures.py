@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from poprnn.recipes._long_dependencies import CRITERION, DELAYED, METHODS, mean_curve
+from poprnn.recipes._long_dependencies import BASE_DT, CRITERION, DELAYED, METHODS, TAU, mean_curve
 from poprnn.report import style
 from poprnn.report.style import Drawing
 
@@ -113,3 +113,60 @@ def draw_bars(steps: Mapping[str, float]) -> Drawing:
             figure,
             "Training steps until the mean performance of the members from the 10th to the 90th percentile is at 0.99.",
         )
+
+
+def draw_mismatch(name: str, values: Mapping[str, np.ndarray], spans: np.ndarray) -> Drawing:
+    """Figures 3B and 3C: ``[member, span]`` of every method over theta; infinite values end a line.
+
+    >>> draw_mismatch("mismatch", {"CD": np.array([[0.1, np.inf]])}, np.array([20.0, 40.0])).name
+    'mismatch'
+    """
+    words = {"mismatch": "mismatch of the dynamics", "performance_lost": "performance lost"}
+    with style.look():
+        figure, axes = style.panel("theta (steps of 5 ms)", words[name])
+        means = []
+        for place, (kind, found) in enumerate(values.items()):
+            mean = np.where(np.isfinite(found).all(axis=0), found.mean(axis=0), np.nan)
+            spread = np.where(np.isfinite(mean), np.where(np.isfinite(found), found, 0).std(axis=0), np.nan)
+            error = spread / np.sqrt(len(found))
+            look = {"color": style.colour(place), "linestyle": style.dash(place)}
+            axes.fill_between(spans, mean - error, mean + error, color=look["color"], alpha=0.2, linewidth=0)
+            axes.plot(spans, mean, marker=".", label=f"{kind} (n = {len(found)})", **look)
+            means.append(mean)
+        if name == "mismatch":
+            style.log_scale(axes, np.concatenate(means))
+        beyond = spans > TAU / BASE_DT
+        if beyond.any() and len(spans) > 1:
+            axes.axvspan(TAU / BASE_DT, spans.max(), color=style.HAIR, alpha=0.4, linewidth=0, zorder=0)
+        style.legend(figure)
+        caption = (
+            "Difference between the dynamics a method unrolls and the true ones, same trials and noise, beta = 0.5. "
+            "Line and band: mean and standard error over trained members of all tasks; shaded: theta dt beyond tau; "
+            "a line ends where trajectories explode."
+        )
+        return style.finish(name, figure, caption)
+
+
+def draw_fractions(shares: Mapping[str, Mapping[str, tuple[float, float, float]]]) -> Drawing:
+    """Table 2 as bars: by method and kind, a fraction with the ends of its interval.
+
+    >>> draw_fractions({"control": {"without": (0.67, 0.57, 0.75)}}).name
+    'fraction_trained'
+    """
+    kinds = list(dict.fromkeys(kind for row in shares.values() for kind in row))
+    width = 0.8 / len(kinds)
+    with style.look():
+        figure, axes = style.panel("training method", "fraction of networks trained")
+        for place, kind in enumerate(kinds):
+            rows = [(i, row[kind]) for i, row in enumerate(shares.values()) if kind in row]
+            at = np.array([i for i, _ in rows]) + (place - (len(kinds) - 1) / 2) * width
+            value, low, high = np.array([share for _, share in rows]).T
+            ends = np.maximum([value - low, high - value], 0)  # never below 0 by rounding
+            axes.bar(at, value, 0.9 * width, yerr=ends, color=style.colour(place), ecolor=style.INK, label=kind)
+        axes.set_xticks(range(len(shares)), list(shares))
+        axes.set_ylim(0, 1)
+        style.legend(figure)
+        caption = (
+            "Networks with an accuracy over 0.99 after training. Bar: their fraction; line: 95 % interval (Wilson)."
+        )
+        return style.finish("fraction_trained", figure, caption)
