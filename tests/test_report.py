@@ -294,6 +294,8 @@ def measured(tiny_run, compile_quickly):
         "ablation": short,
         "weight_perturbation": short | {"strengths": [0.1, 1.0], "n_draws": 2},
         "inhibition_scaling": {"n_trials": 4, "n_steps": 40, "scales": [-0.5, 0.0, 0.5]},
+        "dynamics_mismatch": {"methods": ["skip"], "spans": [2, 4], "n_trials": 4},
+        "flops": {"criterion": 0.5},
     }
     made = ("timescale_perturbation", "retraining")  # the one is drawn as its twin, the other would take long to train
     out = [pr.measure(n, run, members="all", **options.get(n, {})) for n in results.OWN if n not in made]

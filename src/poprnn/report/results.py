@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from poprnn.analysis.contract import Result
-from poprnn.report import conditions, generic, marks, probes, style
+from poprnn.report import conditions, generic, marks, methods, probes, style
 from poprnn.report.style import Drawing
 
 TAU = "τ (cell's time units)"
@@ -240,6 +240,8 @@ OWN: dict[str, Callable[[Result], list[Drawing]]] = {
     "inhibition_scaling": probes.inhibition_scaling,
     "retraining": probes.retraining,
     "performance": conditions.performance,
+    "dynamics_mismatch": methods.dynamics_mismatch,
+    "flops": methods.flops,
 }
 REQUIRED = {
     "accuracy_by_n": {"accuracy"},
@@ -253,5 +255,7 @@ REQUIRED = {
     "inhibition_scaling": {"largest"},
     "retraining": {"accuracy"},
     "performance": {"n_trials"},
+    "dynamics_mismatch": {"mismatch", "performance_lost"},
+    "flops": {"operations", "time_step_operations"},
 }
 """What a result of that name must hold to be drawn in its own way."""
