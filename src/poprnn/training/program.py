@@ -82,6 +82,7 @@ class Program:
         optimizer = setup.training.optimizer.build()
         stage = setup.training.curriculum.stage(setup.task, state.progress)._replace(split="train")
         key = member_key(shared.seed, state.member, "train")
+        trial_key = member_key(shared.seed, 0, "train") if setup.training.shared_trials else key
         end = state.n_steps + shared.n_steps
         n_parts = 1 if mapping.is_vmapped() else self.n_parts
 
@@ -94,6 +95,7 @@ class Program:
                 state.n_steps,
                 workspace,
                 key=jax.random.fold_in(key, state.n_steps),
+                trial_key=jax.random.fold_in(trial_key, state.n_steps),
                 part=(part, n_parts),
             )
 
@@ -132,6 +134,7 @@ class Program:
         workspace: Tree,
         *,
         key: PRNGKey,
+        trial_key: PRNGKey | None = None,
         part: tuple[Count, int] = (0, 1),
     ) -> tuple[Scalar, tuple[Count, Tree]]:
         """Loss of (a part of) one fresh training batch with its penalties; the batch's length, and memory it used."""
@@ -139,7 +142,16 @@ class Program:
         schedule = training.method.schedule(n_step)
         context = Context(schedule=schedule, training=True)
         batch = self.run_batch(
-            setup, training.method, parameters, stage, arrays, context, key=key, part=part, workspace=workspace
+            setup,
+            training.method,
+            parameters,
+            stage,
+            arrays,
+            context,
+            key=key,
+            trial_key=trial_key,
+            part=part,
+            workspace=workspace,
         )
         losses = jax.vmap(lambda o, t: training.objective.loss(setup.task, o, t, batch.setting))(
             batch.outputs, batch.trials
@@ -161,6 +173,7 @@ class Program:
         context: Context,
         *,
         key: PRNGKey,
+        trial_key: PRNGKey | None = None,
         n_trials: int | None = None,
         part: tuple[Count, int] = (0, 1),
         workspace: Tree = None,
@@ -168,11 +181,12 @@ class Program:
     ) -> Batch:
         """Draw a batch of trials and run them; differentiable in the parameters. ``emit`` asks for more.
 
-        ``part = (i, n)`` runs the i-th of n equal parts of the batch's trials.
+        ``part = (i, n)`` runs the i-th of n equal parts of the batch's trials. ``trial_key``: where the trials come
+        from, if not from ``key`` as everything else.
         """
         task, training = setup.task, setup.training
         setting, trials, start_keys, step_keys = _draw(
-            setup, method, stage, arrays, context, n_trials or training.batch, part, key=key
+            setup, method, stage, arrays, context, n_trials or training.batch, part, key=key, trial_key=trial_key
         )
         context = context._replace(dt=setting.dt)
         prepared = setup.cell.prepare(parameters, context)
@@ -293,9 +307,12 @@ def _draw(
     part: tuple[Count, int],
     *,
     key: PRNGKey,
+    trial_key: PRNGKey | None = None,
 ) -> tuple[Setting, Trial, Key[Array, "trial"], Key[Array, "trial"]]:
     """What a batch shares, (a part of) its trials, and the keys of their first states and of their steps."""
     draw_key, *keys = jax.random.split(key, 4)
+    if trial_key is not None:
+        draw_key, keys[0] = jax.random.split(trial_key, 4)[:2]
     size = n_trials // part[1]
     places = part[0] * size + jnp.arange(size)  # a trial's randomness depends on its place in the whole batch
     sample_keys, start_keys, step_keys = (jax.vmap(lambda i, k=k: jax.random.fold_in(k, i))(places) for k in keys)
