@@ -135,6 +135,9 @@ def _say_done(result: Any, as_json: bool) -> None:
 def reproduce(
     recipe: Annotated[str, typer.Argument(help="Name of a recipe (poprnn list recipes).")],
     scale: Annotated[str, typer.Option(help="smoke, demo, laptop or paper.")] = "laptop",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Override an entry of the scale: 'tasks=[\"n_dms\"]'.")
+    ] = None,
     out: Out = None,
     populations: Annotated[
         Path | None, typer.Option(help="Where trained networks are shared; default: beside --out.")
@@ -149,7 +152,7 @@ def reproduce(
     from poprnn.recipes import contract
 
     if dry_run:
-        estimate = contract.estimate(about, scale)
+        estimate = contract.estimate(about, scale, set_ or ())
         if json_:
             _print_json(estimate)
         else:
@@ -158,7 +161,9 @@ def reproduce(
         return
     target = out or Path("runs") / f"{contract.name_of(about)}-{scale}"
     with Watcher(progress) as watch:
-        outcome = contract.reproduce(about, scale, target, populations=populations, watch=watch, say=watch.say)
+        outcome = contract.reproduce(
+            about, scale, target, overrides=set_ or (), populations=populations, watch=watch, say=watch.say
+        )
     if json_:
         _print_json(outcome)
         return

@@ -12,6 +12,8 @@ A second call goes on where the first one stopped: trained populations are found
 """
 
 import dataclasses
+import json
+import shlex
 import subprocess
 import time
 import typing
@@ -24,6 +26,7 @@ import numpy as np
 from poprnn.analysis.contract import check_options, load_result, measure
 from poprnn.core import backend, catalogue, recipe_files, storage
 from poprnn.core.errors import ConfigurationError, StorageError, nearest
+from poprnn.experiment import override
 from poprnn.recipes._populations import Populations
 from poprnn.training.flops import step_flops
 from poprnn.training.run import Run
@@ -70,12 +73,37 @@ def verdicts(folders: Iterable[str | Path]) -> list[dict[str, Any]]:
     return rows
 
 
-def scale_of(name: str, scale: str) -> dict[str, Any]:
-    """One scale's entries."""
+def scale_of(name: str, scale: str, overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """One scale's entries, those named in ``overrides`` (``"members=4"``, ``'tasks=["n_dms"]'``) changed.
+
+    Raises ``ConfigurationError`` for an unknown scale, and for an override that is no entry of it or of another kind.
+
+    >>> scale_of("curriculum_timescales", "smoke", ["none_n=[2, 4]"])["none_n"]
+    [2, 4]
+    """
     scales = recipe_files.read(name)["scales"]
     if scale not in scales:
         raise ConfigurationError(f"recipe '{name}' has no scale '{scale}'{nearest(scale, scales)}")
-    return scales[scale]
+    entries = scales[scale]
+    for text in overrides:
+        changed: dict[str, Any] = {}
+        override(changed, text)
+        ((entry, value),) = changed.items()
+        if entry not in entries or entry in _ABOUT_SCALES:
+            known = [known for known in entries if known not in _ABOUT_SCALES]
+            raise ConfigurationError(f"--set {entry}: no entry of scale '{scale}' of '{name}'{nearest(entry, known)}")
+        if _kind(value) is not _kind(entries[entry]):
+            raise ConfigurationError(f"--set {text}: must be like {entry} = {json.dumps(entries[entry])}")
+        entries[entry] = value
+    return entries
+
+
+_ABOUT_SCALES = ("minutes", "minutes_from", "like")
+
+
+def _kind(value: Any) -> type:
+    """What an override must share with what it takes the place of: a whole number may stand for any number."""
+    return float if type(value) in (int, float) else type(value)
 
 
 def reproduce(
@@ -83,11 +111,12 @@ def reproduce(
     scale: str,
     out: str | Path,
     *,
+    overrides: Iterable[str] = (),
     populations: str | Path | None = None,
     watch: Any = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
-    """Carry out a recipe in folder ``out``.
+    """Carry out a recipe in folder ``out``, with some of its scale's entries changed (:func:`scale_of`).
 
     Trained networks are kept in the folder ``populations`` (default: of that name, beside ``out``), where every recipe
     that needs the same ones finds them. Returns the claims and the path of the report; both are also in the folder
@@ -96,9 +125,9 @@ def reproduce(
     """
     from poprnn.report.page import recipe_report
 
-    name, out = name_of(module), Path(out)
+    name, out, overrides = name_of(module), Path(out), list(overrides)
     store = Populations(out.parent / "populations" if populations is None else populations)
-    about, chosen = recipe_files.read(name), scale_of(name, scale)
+    about, chosen = recipe_files.read(name), scale_of(name, scale, overrides)
     setups = module.experiments(chosen)
     _remember(out, {label: store.key(setup) for label, setup in setups.items()})
     runs = {}
@@ -112,8 +141,10 @@ def reproduce(
     storage.save_json(out / "claims.json", claims)
     training = {label: run.manifest.get("seconds") for label, run in runs.items()}
     about_run = {"recipe": name, "scale": scale, "training_seconds": training, "answer_seconds": ask.seconds()}
-    storage.save_json(out / "recipe.json", about_run | {"machine": backend.describe()})
-    page = recipe_report(about, scale, runs, claims, module.draw(runs, found), out / "report.html", name=name)
+    about_run |= {"overrides": overrides, "machine": backend.describe()}
+    storage.save_json(out / "recipe.json", about_run)
+    shown = " ".join([scale, *(f"--set {shlex.quote(text)}" for text in overrides)])
+    page = recipe_report(about, shown, runs, claims, module.draw(runs, found), out / "report.html", name=name)
     return {"recipe": name, "scale": scale, "claims": claims, "report": str(page)}
 
 
@@ -170,10 +201,13 @@ class Questions:
         return storage.load_json(path) if path.exists() else {}
 
 
-def estimate(module: Any, scale: str) -> dict[str, Any]:
-    """Work and time of a recipe: minutes as measured on two cores, operations at most (every trial at full length)."""
+def estimate(module: Any, scale: str, overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """Work and time of a recipe: minutes as measured on two cores, operations at most (every trial at full length).
+
+    Minutes are the whole scale's; members and operations follow what ``overrides`` change.
+    """
     name = name_of(module)
-    chosen = scale_of(name, scale)
+    chosen = scale_of(name, scale, overrides)
     operations, members = 0.0, 0
     for setup in module.experiments(chosen).values():
         training = setup.training
