@@ -8,9 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 
 import poprnn as pr
-from poprnn.tasks.contract import Stage
+from poprnn.tasks.contract import Stage, in_steps
 
-make = pr.tasks.Cognitive
+
+def make(**options):
+    """The task, with durations that a batch has in common unless said otherwise: then batches differ in length."""
+    return pr.tasks.Cognitive(**{"timing": "batch"} | options)
+
+
 VARIANTS = ("soo", "yang")
 NAMES = ["go", "rtgo", "dlygo", "anti", "rtanti", "dlyanti", "dm1", "dm2", "ctxdm1", "ctxdm2", "multsendm"]
 NAMES += ["dlydm1", "dlydm2", "ctxdlydm1", "ctxdlydm2", "multsendlydm", "dms", "dnms", "dmc", "dnmc"]
@@ -29,6 +34,12 @@ def keys(n, seed=0):
     return jax.random.split(jax.random.key(seed), n)
 
 
+def sampled(task, setting, key):
+    """A trial with its inputs and targets step by step."""
+    trial = task.sample(setting, (), key=key)
+    return trial._replace(inputs=in_steps(trial.inputs, task.capacity), targets=in_steps(trial.targets, task.capacity))
+
+
 @functools.cache
 def drawer(task, heads, split, batches):
     """Trials each with a setting of its own, or all with one."""
@@ -37,11 +48,11 @@ def drawer(task, heads, split, batches):
     def one(key):
         setting_key, key = jax.random.split(key)
         setting = task.draw(stage, key=setting_key)
-        return setting, task.sample(setting, (), key=key)
+        return setting, sampled(task, setting, key)
 
     def together(trial_keys):
         setting = task.draw(stage, key=jax.random.fold_in(trial_keys[0], 1))
-        return setting, jax.vmap(lambda key: task.sample(setting, (), key=key))(trial_keys)
+        return setting, jax.vmap(lambda key: sampled(task, setting, key))(trial_keys)
 
     return jax.vmap(one) if batches else together
 

@@ -27,6 +27,7 @@ from cognitive_by_hand import (
     performance_by_hand,
     published,
     right_answer,
+    sampled,
     stage_of,
 )  # fmt: skip
 from poprnn.cells.contract import Context
@@ -365,7 +366,7 @@ def test_ten_times_coarser_is_the_same_trial_in_a_tenth_of_the_steps(variant, ru
     def both(factor):
         fine = task.draw(stage, key=jax.random.key(1))
         coarse = task.coarsen(fine, factor)
-        sample = lambda setting: jax.vmap(lambda key: task.sample(setting, (), key=key))(keys(20))
+        sample = lambda setting: jax.vmap(lambda key: sampled(task, setting, key))(keys(20))
         return [(setting, sample(setting)) for setting in (fine, coarse)]
 
     (fine, trials), (coarse, again) = jax.tree.map(np.asarray, both(10.0))
@@ -536,7 +537,9 @@ def test_every_option_changes_something():
 
     before = does(make())
     assert before == does(make())
-    assert set(OTHER) == {f.name for f in dataclasses.fields(make)}, "a new option needs another value here"
+    assert set(OTHER) == {f.name for f in dataclasses.fields(pr.tasks.Cognitive)}, (
+        "a new option needs another value here"
+    )
     for field, value in OTHER.items():
         assert does(make(**{field: value})) != before, field
 
@@ -551,7 +554,7 @@ def test_what_may_differ_between_members():
             vary(name)
     task, key = make(dt=50.0), jax.random.key(0)
     setting = task.draw(stage_of(task), key=key)
-    inputs = lambda task: task.sample(setting, (), key=key).inputs
+    inputs = lambda task: sampled(task, setting, key).inputs
     traced = jax.jit(lambda x: inputs(task.substitute({"input_noise": x})))(0.5)
     np.testing.assert_allclose(traced, jax.jit(lambda: inputs(make(dt=50.0, input_noise=0.5)))(), rtol=1e-6)
 

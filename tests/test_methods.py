@@ -325,3 +325,18 @@ def test_members_below_the_threshold_end_with_the_population():
     assert ends.tolist() == [False, True, True, True]
     _, ends = monitor.update((), Observation(1, False, None, {"performance": scores["performance"] - 0.1}, *[None] * 3))
     assert not ends.any()
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_members_may_share_their_trials(shared, compile_quickly):
+    """Two equal networks without noise stay equal on the same trials, and not on others."""
+    cell = pr.cells.LeakyRNN(n_units=4, **CELL | {"state_start": 0.0})
+    arrays = {"W": np.repeat(np.random.default_rng(0).normal(size=(1, 4, 4)) / 2, 2, axis=0)}
+    for name in ("W_in", "bias", "W_out", "b_out"):
+        one = cell.init(2, 1, key=jax.random.key(0)).trainable[name]
+        arrays[name] = np.repeat(np.asarray(one)[None], 2, axis=0)
+    equal = pr.from_arrays(Ramp(), cell, arrays)
+    options = dict(batch=4, epochs=1, steps_per_epoch=3, evaluation_batches=1, monitors=())
+    run = pr.fit(start=equal, shared_trials=shared, **options)
+    assert np.array_equal(run.members[0].W, run.members[1].W) == shared
+    assert not np.array_equal(run.members[0].W, equal.members[0].W)

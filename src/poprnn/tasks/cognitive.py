@@ -91,8 +91,8 @@ class Cognitive(Task):
     """Integration step in ms; ``None``: the variant's, 5 or 20."""
     jitter: Annotated[float, Field(ge=0, lt=300)] = JITTER
     """Most by which a period is longer or shorter in training, in ms; for "soo", whose evaluations have none."""
-    timing: Literal["batch", "trial"] = "batch"
-    """Whether a batch's trials have their durations in common, as released (no step is wasted), or each its own."""
+    timing: Literal["batch", "trial"] = "trial"
+    """Whether each trial has durations of its own, or a batch has them in common, as released (no step is wasted)."""
     input_noise: NonNegative | None = None
     """White noise on every input, times sqrt(2 · 100 ms / dt); ``None``: the variant's, 0 or 0.01."""
 

@@ -16,6 +16,7 @@ from poprnn.cells.contract import Context, Parameters, add_drives
 from poprnn.core.arrays import Array, PRNGKey, Scalar, Tree
 from poprnn.tasks.contract import Piecewise, Stage
 from poprnn.training import unroll as unrolling
+from poprnn.training.batches import activity_penalty, draw, seen_by_steps, trains_last_readout
 from poprnn.training.dynamics import Dynamics
 from poprnn.training.steps import Plan, Steps
 
@@ -209,11 +210,9 @@ def straight_line(
 def _loss(
     setup: Any, parameters: Parameters, stage: Stage, arrays: Tree, n_steps: int, n_trials: int, *, key: PRNGKey
 ) -> Scalar:
-    from poprnn.training.program import _draw, _seen_by_steps, _trains_last_readout, activity_penalty
-
     task, training, cell = setup.task, setup.training, setup.cell
     context = Context(schedule=training.method.schedule(0), training=True)
-    setting, trials, start_keys, step_keys = _draw(
+    setting, trials, start_keys, step_keys = draw(
         setup, training.method, stage, arrays, context, n_trials, (0, 1), key=key
     )
     setting, context = setting._replace(length=n_steps), context._replace(dt=setting.dt)
@@ -221,7 +220,7 @@ def _loss(
     dynamics = Dynamics(cell, training.method, task if task.closed_loop else None)
     carry = jax.vmap(lambda t, k: dynamics.start(prepared, t, task.n_outputs, key=k))(trials, start_keys)
     penalty = activity_penalty(setup)
-    if penalty is None and _trains_last_readout(setup, parameters):
+    if penalty is None and trains_last_readout(setup, parameters):
         q_steps, carry = lax.stop_gradient((eqx.filter(prepared, eqx.is_inexact_array), carry))
     else:
         q_steps = eqx.filter(prepared, eqx.is_inexact_array)
@@ -233,7 +232,7 @@ def _loss(
         step_keys,
         jnp.int32(n_steps),
         context,
-        _seen_by_steps(trials, task, training.method),
+        seen_by_steps(trials, task, training.method),
         fixed=eqx.filter(prepared, eqx.is_inexact_array, inverse=True),
     )
     emit = dynamics.output if task.readout == "all" else None

@@ -8,7 +8,8 @@ import numpy as np
 from poprnn.core import backend
 from poprnn.core.arrays import Tree
 from poprnn.core.errors import ConfigurationError
-from poprnn.training.program import Program, state_of
+from poprnn.training.batches import state_of
+from poprnn.training.program import Program
 from poprnn.training.settings import Setup
 from poprnn.training.state import Shared
 

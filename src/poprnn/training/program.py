@@ -10,18 +10,18 @@ from jax import lax
 
 from poprnn.cells.contract import Context, Parameters
 from poprnn.core import loops, mapping
-from poprnn.core.arrays import Array, Count, Key, PRNGKey, Scalar, Tree
+from poprnn.core.arrays import Array, Count, PRNGKey, Scalar, Tree
 from poprnn.core.keys import member_key
 from poprnn.core.loops import while_loop
-from poprnn.tasks.contract import Piecewise, Setting, Stage, Task, Trial
+from poprnn.tasks.contract import Piecewise, Stage
 from poprnn.training import unroll as unrolling
-from poprnn.training.dynamics import Carry, Dynamics
+from poprnn.training.batches import activity_penalty, draw, seen_by_steps, state_of, steps_or_none, trains_last_readout
+from poprnn.training.dynamics import Dynamics
 from poprnn.training.methods.contract import Method
 from poprnn.training.methods.control import Control
 from poprnn.training.monitors.budget_spent import BudgetSpent
 from poprnn.training.monitors.contract import Monitor, Observation
 from poprnn.training.monitors.diverged import Diverged
-from poprnn.training.penalties.contract import Penalty
 from poprnn.training.settings import Setup
 from poprnn.training.state import Batch, MemberState, Record, Shared, all_finite, first_true, select_trainable
 
@@ -82,6 +82,7 @@ class Program:
         optimizer = setup.training.optimizer.build()
         stage = setup.training.curriculum.stage(setup.task, state.progress)._replace(split="train")
         key = member_key(shared.seed, state.member, "train")
+        trial_key = member_key(shared.seed, 0, "train") if setup.training.shared_trials else key
         end = state.n_steps + shared.n_steps
         n_parts = 1 if mapping.is_vmapped() else self.n_parts
 
@@ -94,6 +95,7 @@ class Program:
                 state.n_steps,
                 workspace,
                 key=jax.random.fold_in(key, state.n_steps),
+                trial_key=jax.random.fold_in(trial_key, state.n_steps),
                 part=(part, n_parts),
             )
 
@@ -132,6 +134,7 @@ class Program:
         workspace: Tree,
         *,
         key: PRNGKey,
+        trial_key: PRNGKey | None = None,
         part: tuple[Count, int] = (0, 1),
     ) -> tuple[Scalar, tuple[Count, Tree]]:
         """Loss of (a part of) one fresh training batch with its penalties; the batch's length, and memory it used."""
@@ -139,7 +142,16 @@ class Program:
         schedule = training.method.schedule(n_step)
         context = Context(schedule=schedule, training=True)
         batch = self.run_batch(
-            setup, training.method, parameters, stage, arrays, context, key=key, part=part, workspace=workspace
+            setup,
+            training.method,
+            parameters,
+            stage,
+            arrays,
+            context,
+            key=key,
+            trial_key=trial_key,
+            part=part,
+            workspace=workspace,
         )
         losses = jax.vmap(lambda o, t: training.objective.loss(setup.task, o, t, batch.setting))(
             batch.outputs, batch.trials
@@ -161,6 +173,7 @@ class Program:
         context: Context,
         *,
         key: PRNGKey,
+        trial_key: PRNGKey | None = None,
         n_trials: int | None = None,
         part: tuple[Count, int] = (0, 1),
         workspace: Tree = None,
@@ -168,11 +181,12 @@ class Program:
     ) -> Batch:
         """Draw a batch of trials and run them; differentiable in the parameters. ``emit`` asks for more.
 
-        ``part = (i, n)`` runs the i-th of n equal parts of the batch's trials.
+        ``part = (i, n)`` runs the i-th of n equal parts of the batch's trials. ``trial_key``: where the trials come
+        from, if not from ``key`` as everything else.
         """
         task, training = setup.task, setup.training
-        setting, trials, start_keys, step_keys = _draw(
-            setup, method, stage, arrays, context, n_trials or training.batch, part, key=key
+        setting, trials, start_keys, step_keys = draw(
+            setup, method, stage, arrays, context, n_trials or training.batch, part, key=key, trial_key=trial_key
         )
         context = context._replace(dt=setting.dt)
         prepared = setup.cell.prepare(parameters, context)
@@ -180,14 +194,14 @@ class Program:
         carry = jax.vmap(lambda t, k: dynamics.start(prepared, t, task.n_outputs, key=k))(trials, start_keys)
         penalty = activity_penalty(setup) if context.training else None
         # where only a last readout is trained, no gradient goes back through time
-        gradient = context.training and not (penalty is None and _trains_last_readout(setup, parameters))
+        gradient = context.training and not (penalty is None and trains_last_readout(setup, parameters))
         sequence = unrolling.Sequence(
             trials.inputs if isinstance(trials.inputs, Piecewise) else jnp.swapaxes(trials.inputs, 0, 1),
             step_keys,
             setting.length,
             context,
-            _seen_by_steps(trials, task, method),
-            no_gradient=_unless_none(setting.no_gradient),
+            seen_by_steps(trials, task, method),
+            no_gradient=steps_or_none(setting.no_gradient),
         )
         carry, emitted, workspace = unrolling.unroll(
             dynamics,
@@ -283,27 +297,6 @@ class Program:
         return tuple(out), ends
 
 
-def _draw(
-    setup: Setup,
-    method: Method,
-    stage: Stage,
-    arrays: Tree,
-    context: Context,
-    n_trials: int,
-    part: tuple[Count, int],
-    *,
-    key: PRNGKey,
-) -> tuple[Setting, Trial, Key[Array, "trial"], Key[Array, "trial"]]:
-    """What a batch shares, (a part of) its trials, and the keys of their first states and of their steps."""
-    draw_key, *keys = jax.random.split(key, 4)
-    size = n_trials // part[1]
-    places = part[0] * size + jnp.arange(size)  # a trial's randomness depends on its place in the whole batch
-    sample_keys, start_keys, step_keys = (jax.vmap(lambda i, k=k: jax.random.fold_in(k, i))(places) for k in keys)
-    setting = method.adapt(setup.task.draw(stage, key=draw_key), context.schedule, setup.task)
-    make = lambda: jax.vmap(lambda k: setup.task.sample(setting, arrays, key=k))(sample_keys)
-    return setting, loops.apart(make, jax.random.key_data(draw_key)[0]), start_keys, step_keys
-
-
 def _accept(
     state: MemberState, loss: Scalar, gradient: Tree, weights: Tree, memory: Tree, length: Count
 ) -> MemberState:
@@ -319,45 +312,3 @@ def _accept(
         loss_sum=state.loss_sum + jnp.where(good, loss, 0),
         diverged=~good,
     )
-
-
-def _unless_none(n_steps: Count | int) -> Count | None:
-    """``None`` for a plain 0, so that nothing is computed for it."""
-    return None if isinstance(n_steps, int) and n_steps == 0 else jnp.asarray(n_steps, jnp.int32)
-
-
-def _seen_by_steps(trials: Trial, task: Task, method: Method) -> Trial | None:
-    """What the steps of an unroll may look at: closed loops at everything, methods at periods and skips."""
-    if task.closed_loop:
-        return trials
-    if not method.reads_trial:
-        return None
-    return Trial(None, None, None, trials.periods, None, trials.skips)  # type: ignore[arg-type]
-
-
-def state_of(setup: Setup) -> Tree:
-    """Shapes of the state of one trial."""
-
-    def state() -> Tree:
-        key = jax.random.key(0)
-        parameters = setup.cell.init(setup.task.n_inputs, setup.task.n_outputs, key=key)
-        return setup.cell.initial_state(setup.cell.prepare(parameters, Context()), key=key)
-
-    return jax.eval_shape(state)
-
-
-def _trains_last_readout(setup: Setup, parameters: Parameters) -> bool:
-    """Whether the trained arrays are the readout's alone, and it is read at the last step of an open loop only."""
-    readout = setup.cell.groups.get("readout", ())
-    return setup.task.readout == "last" and not setup.task.closed_loop and set(parameters.trainable) <= set(readout)
-
-
-def activity_penalty(setup: Setup) -> unrolling.Read | None:
-    """Sum of the penalties on one step's activity; ``None`` if there is none."""
-    penalties = [p for p in setup.training.penalties if type(p).on_activity is not Penalty.on_activity]
-
-    def penalty(prepared: dict[str, Any], carry: Carry) -> Scalar:
-        del prepared
-        return sum((p.strength * p.on_activity(setup.cell.activity(carry.state)) for p in penalties), jnp.zeros(()))
-
-    return penalty if penalties else None

@@ -68,6 +68,8 @@ class Training(Blueprint):
     """The loss; default: the task's own."""
     penalties: tuple[Penalty, ...] = ()
     """Added to the loss."""
+    shared_trials: bool = False
+    """Whether all members are trained on the same trials; start and noise stay their own, and so do evaluations."""
     monitors: tuple[Monitor, ...] = (Solved(),)
     """Rules that end a member, beside divergence and the budget."""
     trainable: Tuple[str] | None = None

@@ -16,19 +16,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from poprnn.core import backend, trees
+from poprnn.core import backend
 from poprnn.core.arrays import Tree
 from poprnn.core.errors import StorageError
 from poprnn.core.mapping import MemberMap
+from poprnn.training import judging
 from poprnn.training.flops import training_flops
 from poprnn.training.folder import RunFolder
 from poprnn.training.memory import require_memory
-from poprnn.training.monitors.contract import Observation
 from poprnn.training.program import Program
 from poprnn.training.run import History, Run, Snapshot, history_row, stack_varied, to_numpy
 from poprnn.training.settings import Setup, shape_of
 from poprnn.training.start import adapt, same_course, stream_seed
-from poprnn.training.state import MemberState, Record, Shared, first_true
+from poprnn.training.state import MemberState, Shared
 
 TARGET_SECONDS = 3.0
 """Aim for the length of one dispatch: the host is touched that often, and Ctrl-C takes at most about as long."""
@@ -183,63 +183,15 @@ class Trainer:
                 self.state, self.shared._replace(n_steps=jnp.asarray(0, jnp.int32), last_epoch=last), active
             )
         self.state = to_numpy(state)
+        last_epoch = epoch >= training.epochs
         if self.program.has_host_monitors:
-            self._ask_host(to_numpy(record), active, epoch)
+            self.state = judging.ask_host(self.program, self.state, to_numpy(record), active, epoch, last_epoch)
         if self.program.has_population_monitors:
-            self._ask_population(to_numpy(record), active, epoch)
+            self.state = judging.ask_population(self.program, self.state, to_numpy(record), active, epoch, last_epoch)
         row = history_row(to_numpy(record)._replace(outcome=self.state.outcome), active)
         self.history.append(row)
         self._snapshot(active & np.asarray(record.passed), np.asarray(record.stage), epoch, active)
         return self._update(done, evaluated=True, record=row)
-
-    def _ask_host(self, record: Record, active: np.ndarray, epoch: int) -> None:
-        """Monitors that want NumPy: one member at a time; a device monitor that already spoke keeps its word."""
-        memories, outcomes = [], self.state.outcome.copy()
-        for k in range(len(active)):
-            pick = lambda tree, k=k: jax.tree.map(lambda a: a[k], tree)
-            mine = pick(self.state)
-            seen = Observation(
-                epoch,
-                epoch >= self.setup.training.epochs,
-                record.loss[k],
-                pick(record.scores),
-                mine.parameters,
-                mine.progress.finished,
-                mine.diverged,
-            )
-            memory, ends = self.program.ask(mine.monitors, seen, "host") if active[k] else (mine.monitors, [False])
-            memories.append(to_numpy(memory))
-            word = int(first_true([bool(e) for e in ends]))
-            budget = self._word("budget_spent")  # anything more telling goes before it
-            if active[k] and word and outcomes[k] in (0, budget):
-                outcomes[k] = word
-        self.state = self.state._replace(monitors=jax.tree.map(lambda *a: np.stack(a), *memories), outcome=outcomes)
-
-    def _word(self, outcome: str) -> int:
-        return 1 + self.program.outcomes.index(outcome)
-
-    def _ask_population(self, record: Record, active: np.ndarray, epoch: int) -> None:
-        """Monitors of the whole population: if they end somebody, everybody ends."""
-        of_active = lambda a: np.where(trees.like(jnp.asarray(active), a), a, np.nan)
-        seen = Observation(
-            epoch,
-            epoch >= self.setup.training.epochs,
-            of_active(record.loss),  # type: ignore[arg-type]
-            {k: of_active(v) for k, v in record.scores.items()},
-            self.state.parameters,
-            self.state.progress.finished,
-            self.state.diverged,
-        )
-        memories, ends = self.program.ask(self.state.monitors, seen, "population")
-        ended = np.asarray(self.state.outcome)
-        open_ = active & np.isin(ended, (0, self._word("budget_spent")))
-        word = np.zeros_like(ended)
-        for place, end in reversed(list(enumerate(ends))):
-            word = np.where(np.broadcast_to(end, word.shape), place + 1, word)
-        if (open_ & (word > 0)).any():
-            left = np.where(ended == 0, self._word("ended_with_population"), ended)
-            self.state = self.state._replace(outcome=np.where(open_, np.where(word > 0, word, left), ended))
-        self.state = self.state._replace(monitors=memories)
 
     def _snapshot(self, passed: np.ndarray, stage: np.ndarray, epoch: int, active: np.ndarray) -> None:
         every = self.setup.training.snapshots
