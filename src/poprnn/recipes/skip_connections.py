@@ -89,7 +89,7 @@ def experiments(scale: dict[str, Any]) -> dict[str, Setup]:
     return {
         p.label: setup(
             scale,
-            Cognitive(rule=p.task, dt=scale["dt"]),
+            Cognitive(rule=p.task, dt=scale["dt"], timing="batch"),  # as released
             method(p.method, scale, n_increments=p.n_increments, base_weight=p.base_weight),
             members=p.members,
         )

@@ -1,6 +1,6 @@
 """Mean squared error."""
 
-from poprnn.core.arrays import Float, Scalar
+from poprnn.core.arrays import Array, Float, Scalar
 from poprnn.core.errors import ConfigurationError
 from poprnn.tasks.contract import Setting, Task, Trial, in_steps, mean_squared_error
 from poprnn.training.objectives.contract import Objective
