@@ -99,7 +99,7 @@ def dynamics_mismatch(
     ...     ("W", (1, 1, 1)), ("W_in", (1, 1, 1)), ("bias", (1, 1))]})        # decays: r(t + 1) = 0.75 r(t)
     >>> found = pr.measure("dynamics_mismatch", run, methods=["skip"], spans=[1, 2], base_weight=1.0, n_trials=4).data
     >>> found["mismatch"].sel({"method": "skip"}).values.tolist()              # all weight on the base dynamics
-    [[[0.0, 0.0]]]
+    [[0.0, 0.0]]
     """
     if base_weight is not None and not {"skip", "aligned_skip"} & set(methods):
         raise ConfigurationError(f"dynamics_mismatch: base_weight = {base_weight}: methods {list(methods)} have none")

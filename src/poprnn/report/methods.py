@@ -2,7 +2,7 @@
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.patches import Patch
+from matplotlib.figure import Figure
 
 from poprnn.analysis.contract import Result
 from poprnn.report import generic, marks, style
@@ -54,16 +54,16 @@ def _by_method(axes: Axes, result: Result, name: str, values: np.ndarray) -> Non
             marks.member_lines(axes, x[order], rows, middle=look["colour"], **look)
 
 
-def _finish(name: str, figure: object, caption: str) -> Drawing:
+def _finish(name: str, figure: Figure, caption: str) -> Drawing:
     """With one entry for all the thin lines."""
-    axes = figure.axes[0]  # type: ignore[attr-defined]
+    axes = figure.axes[0]
     handles = axes.get_legend_handles_labels()[0]
     kept = [h for h in handles if h.get_label() != "one member"]
     if len(kept) < len(handles):
         kept.append(style.member_key(style.QUIET))
     style.whole_numbers(axes, "x")
     style.legend(figure, handles=kept)
-    return style.finish(name, figure, caption)  # type: ignore[arg-type]
+    return style.finish(name, figure, caption)
 
 
 def _words(result: Result) -> str:
@@ -96,15 +96,13 @@ def flops(result: Result) -> list[Drawing]:
 def _time_step(result: Result) -> Drawing:
     """Products and element-wise work, forwards and backwards. Call it inside ``look``."""
     step = result.data["time_step_operations"]
-    figure, axes = style.panel("", "operations of one time step of one trial")
+    figure, axes = style.panel("pass through time", "operations of one step of one trial")
     base = np.zeros(step.sizes["direction"])
-    kinds = [str(k) for k in step["kind"].values]
-    for place in range(len(kinds)):
-        values = step.isel(kind=place).values
-        axes.bar(range(len(base)), values, 0.5, bottom=base, color=style.colour(place), hatch=["", "//"][place % 2])
+    for place, kind in enumerate(map(str, step["kind"].values)):
+        values, hatch = step.isel(kind=place).values, ["", "//"][place % 2]
+        axes.bar(range(len(base)), values, 0.5, bottom=base, color=style.colour(place), hatch=hatch, label=kind)
         base = base + values
     axes.set_xticks(range(len(base)), [str(d) for d in step["direction"].values])
     axes.set_xlim(-0.6, len(base) - 0.4)
-    handles = [Patch(facecolor=style.colour(i), hatch=["", "//"][i % 2], label=kind) for i, kind in enumerate(kinds)]
-    style.legend(figure, handles=handles)
+    style.legend(figure)
     return style.finish("flops_time_step", figure, "What one time step of one trial takes, by kind of operation.")

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from poprnn.cells.contract import Context, Parameters
 from poprnn.core import loops
 from poprnn.core.arrays import Array, Count, Key, PRNGKey, Scalar, Tree
-from poprnn.tasks.contract import Setting, Stage, Task, Trial
+from poprnn.tasks.contract import Piecewise, Setting, Stage, Task, Trial
 from poprnn.training import unroll as unrolling
 from poprnn.training.dynamics import Carry
 from poprnn.training.methods.contract import Method
@@ -40,9 +40,19 @@ def draw(
     return setting, loops.apart(make, jax.random.key_data(draw_key)[0]), start_keys, step_keys
 
 
-def steps_or_none(n_steps: Count | int) -> Count | None:
-    """``None`` for a plain 0, so that nothing is computed for it."""
-    return None if isinstance(n_steps, int) and n_steps == 0 else jnp.asarray(n_steps, jnp.int32)
+def sequence_of(
+    setting: Setting, trials: Trial, step_keys: Key[Array, "trial"], context: Context, seen: Trial | None
+) -> unrolling.Sequence:
+    """The batch as the unroll wants it: time first, but where inputs come by pieces; no warm-up for a plain 0."""
+    inputs, warm_up = trials.inputs, setting.no_gradient
+    return unrolling.Sequence(
+        inputs if isinstance(inputs, Piecewise) else jnp.swapaxes(inputs, 0, 1),
+        step_keys,
+        setting.length,
+        context,
+        seen,
+        no_gradient=None if isinstance(warm_up, int) and warm_up == 0 else jnp.asarray(warm_up, jnp.int32),
+    )
 
 
 def seen_by_steps(trials: Trial, task: Task, method: Method) -> Trial | None:

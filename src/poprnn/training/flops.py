@@ -102,6 +102,8 @@ def _own(equation: Any) -> Operations:
 
 def _inside(equation: Any) -> Iterator[Any]:
     """The traced functions that a primitive runs."""
+    if equation.primitive.name.startswith("scatter"):  # how two numbers are put together, counted with the rest
+        return
     for value in equation.params.values():
         for part in value if isinstance(value, tuple | list) else (value,):
             if hasattr(getattr(part, "jaxpr", part), "eqns"):
@@ -147,7 +149,7 @@ class Costs(NamedTuple):
     forward_batch: Operations
     """What there is once: preparing weights, drawing trials, the loss."""
     backward_batch: Operations
-    """Its gradient."""
+    """Its gradient, less what the first time step spares: the state before it is given and asks for no gradient."""
     update: Operations
     """The optimiser's."""
 

@@ -9,7 +9,7 @@ from jax import lax
 
 from poprnn.cells.contract import add_drives
 from poprnn.core import mapping, trees
-from poprnn.core.arrays import Array, Count, Tree
+from poprnn.core.arrays import Array, Bool, Count, Tree
 from poprnn.core.loops import fori_loop
 from poprnn.training.dynamics import Carry, Prepared
 from poprnn.training.steps import Emitted, Kept, Sequence, Steps
@@ -75,12 +75,10 @@ class GradientSteps(Steps):
             g_q, g_carry, memory = loop
             position = n_blocks - 1 - i
             base, t0 = position * size, (first + position) * size
-            exists = t0 + jnp.arange(size) < sequence.length
-            if sequence.no_gradient is not None:
-                exists &= t0 + jnp.arange(size) >= sequence.no_gradient
+            exists, counts = self._which_count(t0, sequence)
             before = trees.rows(kept.states, base, size)
             after = trees.rows(kept.states, base + 1, size)
-            g_read, g_after = self._read_backward(q, after, exists, sequence, cotangent, t0)
+            g_read, g_after = self._read_backward(q, after, exists & counts, sequence, cotangent, t0)
             matrices, vectors = eqx.partition(q, lambda a: a.ndim >= 2)
             drive, matrices_vjp, rest = jax.vjp(
                 lambda m: trees.split(self._drive(eqx.combine(m, vectors), before, sequence, t0)),
@@ -97,7 +95,7 @@ class GradientSteps(Steps):
                 q, (kept.states, base), (drives, place), sequence, first_step, steps, g_carry, g_after, memory
             )
             if sequence.no_gradient is not None:  # the memory still holds the block after this one
-                memory = trees.zero_beyond(memory, t0 + jnp.arange(size) >= sequence.no_gradient)
+                memory = trees.zero_beyond(memory, counts)
             drive = trees.rows(drives, place, size) if self.plan.keep_drive else drives
             g_update, g_drive = self._update_backward(q, before, drive, sequence, first_step, memory)
             # the matrices' products contract the long axis, the vectors' sums run over it
@@ -108,6 +106,12 @@ class GradientSteps(Steps):
         # cleared once: the block visited first is the only one that may be shorter
         memory = jax.tree.map(lambda a: jnp.zeros((size, *a.shape), a.dtype), g_carry)
         return fori_loop(0, n_blocks - first_block, block, (g_q, g_carry, memory))[:2]
+
+    def _which_count(self, t0: Count, sequence: Sequence) -> tuple[Bool[Array, "time"], Bool[Array, "time"]]:
+        """Which of a block's steps exist, and which come after the warm-up."""
+        steps = t0 + jnp.arange(self.plan.block)
+        exists = steps < sequence.length
+        return exists, jnp.ones_like(exists) if sequence.no_gradient is None else steps >= sequence.no_gradient
 
     def _drive(self, q: Prepared, before: Carry, sequence: Sequence, t0: Count) -> Tree:
         recurrent = jax.vmap(lambda c: self.recurrent(q, c, sequence))(before)

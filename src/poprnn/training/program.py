@@ -13,9 +13,9 @@ from poprnn.core import loops, mapping
 from poprnn.core.arrays import Array, Count, PRNGKey, Scalar, Tree
 from poprnn.core.keys import member_key
 from poprnn.core.loops import while_loop
-from poprnn.tasks.contract import Piecewise, Stage
+from poprnn.tasks.contract import Stage
 from poprnn.training import unroll as unrolling
-from poprnn.training.batches import activity_penalty, draw, seen_by_steps, state_of, steps_or_none, trains_last_readout
+from poprnn.training.batches import activity_penalty, draw, seen_by_steps, sequence_of, state_of, trains_last_readout
 from poprnn.training.dynamics import Dynamics
 from poprnn.training.methods.contract import Method
 from poprnn.training.methods.control import Control
@@ -195,14 +195,7 @@ class Program:
         penalty = activity_penalty(setup) if context.training else None
         # where only a last readout is trained, no gradient goes back through time
         gradient = context.training and not (penalty is None and trains_last_readout(setup, parameters))
-        sequence = unrolling.Sequence(
-            trials.inputs if isinstance(trials.inputs, Piecewise) else jnp.swapaxes(trials.inputs, 0, 1),
-            step_keys,
-            setting.length,
-            context,
-            seen_by_steps(trials, task, method),
-            no_gradient=steps_or_none(setting.no_gradient),
-        )
+        sequence = sequence_of(setting, trials, step_keys, context, seen_by_steps(trials, task, method))
         carry, emitted, workspace = unrolling.unroll(
             dynamics,
             prepared if gradient else lax.stop_gradient(prepared),

@@ -216,10 +216,8 @@ class Steps:
             # the rest of a trial's last block holds its last state: functions of whole blocks need no masks
             states, drives = fori_loop(n_steps, size, fill, (states, drives))
             if self.reads:
-                exists = t0 + jnp.arange(size) < sequence.length
-                values, total = self.read(q, trees.rows(states, base + 1, size), exists, sequence)
-                values = _in_python_without_gradient(values, t0 + jnp.arange(size), sequence)
-                outputs = trees.put_rows(outputs, trees.zero_beyond(values, exists), t0)
+                values, total = self._read_block(q, trees.rows(states, base + 1, size), t0, sequence)
+                outputs = trees.put_rows(outputs, values, t0)
                 sums = jax.tree.map(jnp.add, sums, total)
             return carry, states, drives, outputs, sums
 
@@ -227,6 +225,13 @@ class Steps:
         carry, states, drives, outputs, sums = fori_loop(0, n_blocks, block, (carry, states, drives, outputs, sums))
         kept = None if workspace is None else workspace._replace(states=states, drives=drives)
         return carry, kept, outputs, sums
+
+    def _read_block(self, q: Prepared, carries: Carry, t0: Count, sequence: Sequence) -> tuple[Tree, Tree]:
+        """Outputs of the block that begins at ``t0``, zero beyond the length, and its contribution to the sums."""
+        steps = t0 + jnp.arange(self.plan.block)
+        exists = steps < sequence.length
+        values, total = self.read(q, carries, exists, sequence)
+        return trees.zero_beyond(_in_python_without_gradient(values, steps, sequence), exists), total
 
     def _one_block(self, carry: Carry) -> Tree:
         """Memory for the states of one block, where something is read from them but nothing is kept."""
