@@ -104,6 +104,25 @@ def steps_table(shapes: list[tuple[int, ...]], peak: float) -> list[str]:
     return rows
 
 
+COGNITIVE = [("loop", 0, (1, 2)), ("loop", 0, (1, 1)), ("loop", 0, (2, 1)), ("bmm", 0, (1, 2)), ("bmm", 25, (2, 1))]
+
+
+def cognitive_table() -> list[str]:
+    """100 networks of 50 units on dm1 at 5 ms: trials, noise, penalties and Adam on both sides."""
+    ours = ask("poprnn_side.py", "cognitive", "--members", 100, "--batch", 20)["seconds_median"]
+    found = {}
+    for layout, group, (processes, threads) in COGNITIVE:
+        arguments = ["--members", 100 // processes, "--layout", layout, "--group", group, "--threads", threads]
+        arguments += ["--repeats", 3, "--start-at", time.time() + 2 * START_SECONDS]
+        seconds = max(line["seconds_median"] for line in ask_all(processes, "torch_cognitive.py", *arguments))
+        found[f"{layout}{f' of {group}' if group else ''}, {processes}×{threads} threads"] = seconds
+    rows = [_row(["", "seconds a step", "over poprnn's control"]), "|---" * 3 + "|"]
+    rows += [_row([f"poprnn, {name}", f"{s:.3f}", f"{s / ours['control']:.2f} ×"]) for name, s in ours.items()]
+    rows += [_row([f"PyTorch, {name}", f"{s:.3f}", f"{s / ours['control']:.1f} ×"]) for name, s in found.items()]
+    print("\n".join(rows[2:]), flush=True)
+    return rows
+
+
 def parity_table() -> list[str]:
     """The N-parity job, N = 2…12, alone and with four members; PyTorch trains its networks one after another.
 
@@ -161,7 +180,7 @@ def write(part: str, lines: list[str]) -> None:
 def main() -> None:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=["steps", "parity", "own"], default=None)
+    parser.add_argument("--only", choices=["steps", "cognitive", "parity", "own"], default=None)
     options = parser.parse_args()
     refuse_if_busy()
     if options.only in (None, "steps"):
@@ -169,6 +188,8 @@ def main() -> None:
         note = f"A large matrix product ran at {peak:.0f} GFLOP/s in the same run."
         print(note, flush=True)
         write("steps", [*steps_table(SHAPES, peak), "", note])
+    if options.only in (None, "cognitive"):
+        write("cognitive", cognitive_table())
     if options.only in (None, "parity"):
         write("parity", parity_table())
     if options.only in (None, "own"):

@@ -52,6 +52,36 @@ def step(options: argparse.Namespace) -> dict:
     }
 
 
+def cognitive(options: argparse.Namespace) -> dict:
+    """Seconds for one training step on dm1 by each method: task, noise and penalties included."""
+    from poprnn.recipes._long_dependencies import network
+
+    methods = {"control": pr.methods.Control(), "skip": pr.methods.Skip(), "aligned_skip": pr.methods.AlignedSkip()}
+    trainers = {
+        name: make_trainer(
+            pr.tasks.Cognitive(rule="dm1", timing="batch"),
+            network({"n_units": 50, "dt": 5.0}),
+            members=options.members,
+            batch=options.batch,
+            optimizer={"kind": "adam", "learning_rate": 0.002},
+            penalties=(pr.penalties.Activity(power=1, strength=1e-5), pr.penalties.L1(strength=1e-5 / 50**2)),
+            method=method,
+            monitors=(),
+        )
+        for name, method in methods.items()
+    }
+    for trainer in trainers.values():
+        trainer._train(1)
+    seconds: dict[str, list[float]] = {name: [] for name in trainers}
+    for _ in range(options.repeats):
+        for name, trainer in trainers.items():
+            before = time.perf_counter()
+            trainer._train(options.steps_per_call)
+            seconds[name].append((time.perf_counter() - before) / options.steps_per_call)
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    return {"workload": "cognitive", "seconds_median": medians, "peak_mb": backend.peak_bytes() / 1e6}
+
+
 def parity(options: argparse.Namespace) -> dict:
     """The N-parity job, from nothing to N solved: compilation included."""
     began = time.perf_counter()
@@ -179,7 +209,7 @@ def vary(options: argparse.Namespace) -> dict:
 def main() -> None:
     """Parse, run, print."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("workload", choices=["step", "parity", "peak", "length", "memory", "vary"])
+    parser.add_argument("workload", choices=["step", "cognitive", "parity", "peak", "length", "memory", "vary"])
     for name, default in dict(
         members=1,
         batch=256,

@@ -23,14 +23,6 @@ collect_ignore = ["fixtures"]  # a script that needs PyTorch, and what it made
 TINY = dict(epochs=2, steps_per_epoch=4, evaluation_batches=1, batch=4)
 
 
-@pytest.fixture(scope="module")
-def compile_quickly():
-    """For tests whose time is nearly all compiling: programs this small need no optimisation."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.fixture(scope="session")
 def tiny_run():
     """Three small networks after a few steps."""

@@ -77,11 +77,11 @@ def test_skeletons_examples_run(tmp_path):
                 assert doctest.DocTestRunner().run(test).failed == 0, path
 
 
-def test_readme_snippets_run(tmp_path, monkeypatch):
+@pytest.mark.parametrize("page", ["README.md", "docs/own_parts.md", "docs/questions.md"])
+def test_readme_snippets_run(page, tmp_path, monkeypatch):
     """Every python block of the README and the two pages with code, one after another in one namespace each."""
     monkeypatch.chdir(tmp_path)
-    for page in ("README.md", "docs/own_parts.md", "docs/questions.md"):
-        namespace: dict = {"__name__": "snippet"}
-        for block in re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.S):
-            assert len(block.splitlines()) <= 16, f"{page}: a snippet is longer than it should be"
-            exec(compile(block, page, "exec"), namespace)
+    namespace: dict = {"__name__": "snippet"}
+    for block in re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.S):
+        assert len(block.splitlines()) <= 16, f"{page}: a snippet is longer than it should be"
+        exec(compile(block, page, "exec"), namespace)

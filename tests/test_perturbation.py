@@ -251,7 +251,7 @@ def test_readout_alone_needs_no_gradient_through_time():
     cell = pr.cells.LeakyRNN(n_units=8)
     short = pr.fit(pr.tasks.NParity(n_max=3), cell, **settings)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(program, "_trains_last_readout", lambda *_: False)
+        patch.setattr(program, "trains_last_readout", lambda *_: False)
         # another learning rate type of the same value gives another cache entry, so that it is compiled anew
         long = pr.fit(pr.tasks.NParity(n_max=3, n_min=2), cell, state_memory_mb=511, **settings)
     np.testing.assert_allclose(

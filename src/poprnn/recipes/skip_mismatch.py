@@ -48,7 +48,7 @@ def experiments(scale: dict[str, Any]) -> dict[str, Setup]:
 
 def _population(scale: Mapping[str, Any], task: str, name: str, n_increments: int) -> Setup:
     made = method(name, scale, n_increments=n_increments, base_weight=0.5)
-    return setup(scale, Cognitive(rule=task, dt=scale["dt"]), made)
+    return setup(scale, Cognitive(rule=task, dt=scale["dt"], timing="batch"), made)
 
 
 def answers(runs: dict[str, Run], scale: dict[str, Any], ask: Any) -> dict[str, xr.Dataset]:
