@@ -79,7 +79,7 @@ def _request(request: Mapping[str, Any], n_members: int) -> dict[str, Any]:
     if kind is None:
         raise ConfigurationError(f"analysis: 'kind' is missing{nearest('', catalogue.names('analyses'))}")
     check_options(catalogue.find("analyses", kind), {k: v for k, v in options.items() if k not in ("kind", "members")})
-    check_members(options.get("members", "all"), np.arange(n_members))
+    check_members(options.get("members", "all"), range(n_members))
     return options
 
 

@@ -150,7 +150,7 @@ def check_options(function: Callable[..., Any], options: dict[str, Any]) -> dict
     return out
 
 
-def check_members(members: Any, index: np.ndarray) -> None:
+def check_members(members: Any, index: Sequence[int] | np.ndarray) -> None:
     """``ConfigurationError`` unless members are ``"solved"``, ``"all"`` or numbers among ``index``."""
     if isinstance(members, str) and members in ("solved", "all"):
         return
@@ -163,7 +163,7 @@ def check_members(members: Any, index: np.ndarray) -> None:
         raise ConfigurationError(f"members = {members!r}: must be 'solved', 'all' or a list of numbers")
     for m in members:
         if m not in index:
-            raise ConfigurationError(f"members: no member {m} in this run (it has {index.min()} … {index.max()})")
+            raise ConfigurationError(f"members: no member {m} in this run (it has {min(index)} … {max(index)})")
 
 
 def _choose(run: Run, members: Which) -> tuple[np.ndarray, dict[int, str]]:
