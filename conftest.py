@@ -1,6 +1,8 @@
-"""Nearly all the time of a doctest, and of many tests, is compiling a program so small that it needs no optimisation."""
+"""Most of the time of a doctest, and of many tests, goes into compiling programs too small to need optimisation."""
 
 import contextlib
+import gc
+from pathlib import Path
 
 import jax
 import pytest
@@ -10,7 +12,7 @@ import pytest
 def unoptimised():
     """Inside, programs are compiled without optimisation, and not put into the cache of programs.
 
-    Unoptimised programs consist of thousands of kernels, and loading as many from a cache may overflow XLA's stack.
+    Unoptimised programs consist of very many kernels; reading them from a cache is no gain.
     """
     least = jax.config.jax_persistent_cache_min_compile_time_secs
     jax.config.update("jax_disable_most_optimizations", True)
@@ -32,3 +34,18 @@ def compile_quickly():
     """For tests that would do little but compile."""
     with unoptimised():
         yield
+
+
+MAPS = Path("/proc/self/maps")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def room_for_programs():
+    """Every kernel of a compiled program is a piece of mapped memory, of which Linux gives a process 65,530 at most.
+
+    Beyond it XLA crashes; a session compiles thousands of programs, so they are let go between files of tests.
+    """
+    yield
+    if MAPS.exists() and MAPS.read_bytes().count(b"\n") > 15_000:
+        jax.clear_caches()
+        gc.collect()
