@@ -249,7 +249,8 @@ def with_history(run, scores, n_steps):
     """A run that went through these scores; members that had ended are blank."""
     n_steps = np.asarray(n_steps)
     blank = lambda a: np.where(n_steps >= 0, a, -1).astype(np.int32)
-    rows = {"n_steps": blank(n_steps), "n_time_steps": blank(n_steps * N_STEPS), "scores/score": np.asarray(scores)}
+    time_steps = dict.fromkeys(("n_time_steps", "n_gradient_steps"), blank(n_steps * N_STEPS))
+    rows = {"n_steps": blank(n_steps), **time_steps, "scores/score": np.asarray(scores)}
     return dataclasses.replace(run, history=History(rows))
 
 

@@ -384,3 +384,13 @@ def test_a_few_heads_are_lines_and_many_a_map(psychometric):
         axes = drawn[0].figure.axes[0]
         assert bool(axes.images) == (n_heads == 9)
         assert sum(len(line.get_xdata()) == 10 for line in axes.lines) == (3 if n_heads == 1 else n_lines)
+
+
+def test_targets_that_come_in_pieces_have_an_error_by_period():
+    """A network that always says 1/2, before it may answer: fixation should be 0.85, the 32 of the ring 0.05."""
+    task = pr.tasks.Cognitive(rule="dlygo", dt=100.0)
+    cell = pr.cells.LeakyRNN(n_units=1, output_activation="sigmoid", output_bias=True)
+    run = pr.from_arrays(task, cell, {"W_out": np.zeros((1, 33, 1)), "b_out": np.zeros((1, 33))})
+    found = pr.measure("performance", run, n_trials=6, batch=6).data["squared_error_by_period"]
+    np.testing.assert_allclose(found.sel(period=["fixation", "stimulus"]), ((0.35**2 + 32 * 0.45**2) / 33), rtol=1e-5)
+    assert found.sel(period="response").item() != pytest.approx(found.sel(period="fixation").item(), rel=0.01)

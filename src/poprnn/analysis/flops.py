@@ -68,7 +68,7 @@ def flops(run: Run, *, criterion: Fraction | None = None) -> xr.Dataset:
     each = _costs(run)
     lengths = _lengths(run)
     members = np.arange(run.n_members)
-    taken = _operations(each, lengths, spent.n_steps, spent.n_time_steps)
+    taken = _operations(each, spent)
     last = spent.last[members]
     variables: dict[str, Any] = {
         "operations": ("member", taken.elementwise[last, members] + taken.products[last, members]),
@@ -91,7 +91,7 @@ class _Spent(NamedTuple):
 
     n_steps: Float[np.ndarray, "evaluation member"]
     n_time_steps: Float[np.ndarray, "evaluation member"]
-    """A time step without gradient counts as a third of one."""
+    n_gradient_steps: Float[np.ndarray, "evaluation member"]
     last: np.ndarray
     """``[member]``: row of its last evaluation."""
 
@@ -99,10 +99,11 @@ class _Spent(NamedTuple):
 def _spent(run: Run) -> _Spent:
     nothing = np.zeros((1, run.n_members))
     if not len(run.history):
-        return _Spent(nothing, nothing, np.zeros(run.n_members, int))
+        return _Spent(nothing, nothing, nothing, np.zeros(run.n_members, int))
     # rows of members that had ended are -1
-    steps, time_steps = (np.concatenate([nothing, run.history[name]]) for name in ("n_steps", "n_time_steps"))
-    return _Spent(steps, time_steps, np.array([np.flatnonzero(row >= 0)[-1] for row in steps.T]))
+    names = ("n_steps", "n_time_steps", "n_gradient_steps")
+    steps, forward, backward = (np.concatenate([nothing, run.history[name]]) for name in names)
+    return _Spent(steps, forward, backward, np.array([np.flatnonzero(row >= 0)[-1] for row in steps.T]))
 
 
 def _costs(run: Run) -> Costs:
@@ -142,17 +143,14 @@ class _Taken(NamedTuple):
     elementwise: Float[np.ndarray, "evaluation member"]
 
 
-def _operations(each: Costs, lengths: _Lengths, n_steps: np.ndarray, n_time_steps: np.ndarray) -> _Taken:
+def _operations(each: Costs, spent: _Spent) -> _Taken:
     """Operations up to every evaluation."""
-    # the history counts T - 2 G / 3; the share G / T is that of the settings drawn
-    without = lengths.no_gradient / lengths.n_steps
-    forward = n_time_steps / (1 - 2 * without / 3)
-    backward = forward * (1 - without)
     once = each.forward_batch + each.backward_batch + each.update
 
     def of(kind: str) -> np.ndarray:
         cost = lambda operations: getattr(operations, kind)
-        return cost(each.forward_step) * forward + cost(each.backward_step) * backward + cost(once) * n_steps
+        in_time = cost(each.forward_step) * spent.n_time_steps + cost(each.backward_step) * spent.n_gradient_steps
+        return in_time + cost(once) * spent.n_steps
 
     return _Taken(of("products"), of("elementwise"))
 

@@ -19,7 +19,7 @@ from poprnn.core.blueprint import Finite, PositiveInt
 from poprnn.core.errors import ConfigurationError, NotApplicableError, nearest
 from poprnn.core.keys import member_key
 from poprnn.core.mapping import MemberMap
-from poprnn.tasks.contract import Setting, Task, Trial, step_weights
+from poprnn.tasks.contract import Setting, Task, Trial, in_steps, step_weights
 from poprnn.training.methods.control import Control
 from poprnn.training.program import Program
 from poprnn.training.run import Run, to_numpy
@@ -196,12 +196,13 @@ def _entries(condition: Tree) -> dict[str, Any]:
 
 def _periods(task: Task, outputs: Array, trial: Trial, setting: Setting) -> dict[str, tuple[dict[str, Any], Any]]:
     """Error (or accuracy, named so) of one trial in each period, and where the periods start; empty without any."""
-    if trial.periods is None or task.readout != "all" or not hasattr(trial.targets, "shape"):
+    targets = in_steps(trial.targets, task.capacity)
+    if trial.periods is None or task.readout != "all" or not hasattr(targets, "shape"):
         return {}
-    if trial.targets.shape == outputs.shape:
-        kind, each = "squared_error", jnp.mean((outputs - trial.targets) ** 2, axis=-1)
-    elif jnp.issubdtype(trial.targets.dtype, jnp.integer) and trial.targets.shape == outputs.shape[:1]:
-        kind, each = "accuracy", (jnp.argmax(outputs, axis=-1) == trial.targets).astype(outputs.dtype)
+    if targets.shape == outputs.shape:
+        kind, each = "squared_error", jnp.mean((outputs - targets) ** 2, axis=-1)
+    elif jnp.issubdtype(targets.dtype, jnp.integer) and targets.shape == outputs.shape[:1]:
+        kind, each = "accuracy", (jnp.argmax(outputs, axis=-1) == targets).astype(outputs.dtype)
     else:
         return {}
     weights = step_weights(task, trial, setting)[:, 0]

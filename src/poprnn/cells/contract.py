@@ -102,14 +102,19 @@ class Cell(Blueprint):
         self, prepared: dict[str, Any], input: Float[Array, "input"], *, key: PRNGKey, context: Context
     ) -> Tree:
         """What the input (and noise) adds to the units at one step; computed for many steps at once."""
-        product = self.input_product(prepared, input)
-        return input if product is None else self.input_noise(prepared, product, key=key, context=context)
+        if not self.splits_input:
+            return input
+        return self.input_noise(prepared, self.input_product(prepared, input), key=key, context=context)
 
-    def input_product(self, prepared: dict[str, Any], input: Float[Array, "input"]) -> Tree | None:
+    @property
+    def splits_input(self) -> bool:
+        """Whether the cell tells the product with the input apart from the noise added to it."""
+        return type(self).input_product is not Cell.input_product
+
+    def input_product(self, prepared: dict[str, Any], input: Float[Array, "input"]) -> Tree:
         """The part of :meth:`input_drive` that the input alone decides, worked out once where an input lasts for many
-        steps; ``None`` if the cell does not split it off. An array; drives that hold more keep it under ``"h"``."""
-        del prepared, input
-        return None
+        steps. An array; drives that hold more keep it under ``"h"``. Not defined by cells that do not split it off."""
+        raise NotImplementedError(f"{type(self).__name__} does not split the input's product off")
 
     def input_noise(self, prepared: dict[str, Any], product: Tree, *, key: PRNGKey, context: Context) -> Tree:
         """The input drive from its product: noise is added here, once a step."""

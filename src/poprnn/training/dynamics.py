@@ -43,19 +43,14 @@ class Dynamics(NamedTuple):
         """Drive that does not depend on the state. In a closed loop that is the noise, if the cell tells it apart."""
         if self.task is None:
             return self.cell.input_drive(prepared, input, key=key, context=context)
-        nothing = self._silence(prepared)
-        if nothing is None:
+        if not self.cell.splits_input:
             return input
+        nothing = jnp.zeros_like(self.cell.input_product(prepared, jnp.zeros(self.task.n_inputs)))
         return self.cell.input_noise(prepared, nothing, key=key, context=context)
-
-    def _silence(self, prepared: Prepared) -> Tree | None:
-        """A product of zeros, in the shape that inputs have; ``None`` for cells that do not split products off."""
-        product = jax.eval_shape(lambda x: self.cell.input_product(prepared, x), jnp.zeros(self.task.n_inputs))  # type: ignore[union-attr]
-        return None if product is None else jnp.zeros(product.shape, product.dtype)
 
     def recurrent(self, prepared: Prepared, carry: Carry) -> Tree | None:
         """Drive from the state, by matrix products only."""
-        if self.task is not None and self._silence(prepared) is None:
+        if self.task is not None and not self.cell.splits_input:
             return None
         return self.cell.recurrent_drive(prepared, carry.state)
 
@@ -74,7 +69,7 @@ class Dynamics(NamedTuple):
         task_state, input = self.task.respond(  # type: ignore[union-attr]
             task_state, context.trial, context.time, output, key=respond_key
         )
-        if self._silence(prepared) is None:
+        if not self.cell.splits_input:
             drive = add_drives(
                 self.cell.input_drive(prepared, input, key=drive_key, context=context),
                 self.cell.recurrent_drive(prepared, carry.state),

@@ -131,9 +131,9 @@ def step_flops(setup: Any) -> int:
 
 
 def training_flops(setup: Any, state: Any) -> float:
-    """Products of a training so far: three times the forward pass (forward, states, weights), summed over members."""
-    n_steps = float(np.asarray(state.n_time_steps, np.float64).sum())
-    return 3.0 * step_flops(setup) * setup.training.batch * n_steps
+    """Products of a training so far: forward, and twice that (states, weights) backward, summed over members."""
+    forward, backward = (np.asarray(n, np.float64).sum() for n in (state.n_time_steps, state.n_gradient_steps))
+    return float(step_flops(setup) * setup.training.batch * (forward + 2 * backward))
 
 
 # --- a training, operation by operation ----------------------------------------------------------------------------

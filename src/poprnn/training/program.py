@@ -25,6 +25,9 @@ from poprnn.training.monitors.diverged import Diverged
 from poprnn.training.settings import Setup
 from poprnn.training.state import Batch, MemberState, Record, Shared, all_finite, first_true, select_trainable
 
+Lengths = tuple[Count, Count]
+"""Time steps of a batch, and those of them through which a gradient goes back."""
+
 
 class Program:
     """The functions of one setup. ``setup`` may be given varied values per member; see :meth:`of`."""
@@ -69,6 +72,7 @@ class Program:
             tuple(m.init() for m in self.monitors),
             zero_count,
             zero_count,
+            zero_count,
             zero,
             jnp.asarray(False),
             zero_count,
@@ -102,12 +106,13 @@ class Program:
         def step(loop: tuple[MemberState, Tree]) -> tuple[MemberState, Tree]:
             state, workspace = loop
 
-            def share(part: Count, carry: tuple[Count, Tree]) -> tuple[Tree, tuple[Count, Tree]]:
+            def share(part: Count, carry: tuple[Lengths, Tree]) -> tuple[Tree, tuple[Lengths, Tree]]:
                 loss = functools.partial(loss_of, state=state, part=part, workspace=carry[1])
                 (value, carry), gradient = jax.value_and_grad(loss, has_aux=True)(state.parameters.trainable)
                 return (value, gradient), carry
 
-            (value, gradient), (length, workspace) = mapping.mean_of_parts(share, n_parts, (jnp.int32(0), workspace))
+            nothing = (jnp.int32(0), jnp.int32(0))
+            (value, gradient), (lengths, workspace) = mapping.mean_of_parts(share, n_parts, (nothing, workspace))
             memory = state.optimizer
             if type(setup.training.method).restarts is not Method.restarts:
                 fresh = optimizer.init(state.parameters.trainable)
@@ -115,7 +120,7 @@ class Program:
                 memory = jax.tree.map(lambda new, old: jnp.where(restarts, new, old), fresh, memory)
             change, memory = optimizer.update(gradient, memory, state.parameters.trainable)
             weights = optax.apply_updates(state.parameters.trainable, change)
-            return _accept(state, value, gradient, weights, memory, length), workspace
+            return _accept(state, value, gradient, weights, memory, lengths), workspace
 
         workspace = None
         if not loops.are_python():
@@ -136,8 +141,8 @@ class Program:
         key: PRNGKey,
         trial_key: PRNGKey | None = None,
         part: tuple[Count, int] = (0, 1),
-    ) -> tuple[Scalar, tuple[Count, Tree]]:
-        """Loss of (a part of) one fresh training batch with its penalties; the batch's length, and memory it used."""
+    ) -> tuple[Scalar, tuple[Lengths, Tree]]:
+        """Loss of (a part of) one fresh training batch with its penalties; the batch's lengths, and memory it used."""
         training = setup.training
         schedule = training.method.schedule(n_step)
         context = Context(schedule=schedule, training=True)
@@ -159,9 +164,8 @@ class Program:
         value = jnp.mean(losses) + batch.activity_penalty
         for penalty in training.penalties:
             value = value + penalty.strength * penalty.on_weights(batch.prepared)
-        # a step without gradient is a third of the work, and the operation count multiplies by three
-        worth = batch.setting.length - (2 * jnp.asarray(batch.setting.no_gradient)) // 3
-        return value, (jnp.asarray(worth, jnp.int32), batch.workspace)
+        n_steps, without = jnp.int32(batch.setting.length), jnp.int32(batch.setting.no_gradient)
+        return value, ((n_steps, n_steps - without), batch.workspace)
 
     def run_batch(
         self,
@@ -264,6 +268,7 @@ class Program:
         record = Record(
             state.n_steps,
             state.n_time_steps,
+            state.n_gradient_steps,
             state.loss_sum / n_in_epoch,
             loss,
             scores,
@@ -291,7 +296,7 @@ class Program:
 
 
 def _accept(
-    state: MemberState, loss: Scalar, gradient: Tree, weights: Tree, memory: Tree, length: Count
+    state: MemberState, loss: Scalar, gradient: Tree, weights: Tree, memory: Tree, lengths: Lengths
 ) -> MemberState:
     """The state after an optimiser step; one that is not finite is not taken, and the member has diverged."""
     # the gradient is part of the test because clipping can turn an infinite gradient into a finite step
@@ -301,7 +306,8 @@ def _accept(
         parameters=state.parameters._replace(trainable=keep(weights, state.parameters.trainable)),
         optimizer=keep(memory, state.optimizer),
         n_steps=state.n_steps + good,
-        n_time_steps=state.n_time_steps + length,
+        n_time_steps=state.n_time_steps + lengths[0],
+        n_gradient_steps=state.n_gradient_steps + lengths[1],
         loss_sum=state.loss_sum + jnp.where(good, loss, 0),
         diverged=~good,
     )

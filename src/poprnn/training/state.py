@@ -27,6 +27,8 @@ class MemberState(NamedTuple):
     """Optimiser steps taken."""
     n_time_steps: Count
     """Time steps unrolled in training, for the operation count."""
+    n_gradient_steps: Count
+    """Those of them through which the gradient went back."""
     loss_sum: Scalar
     """Over the steps since the last evaluation."""
     diverged: Bool[Array, ""]
@@ -49,6 +51,7 @@ class Record(NamedTuple):
 
     n_steps: Count
     n_time_steps: Count
+    n_gradient_steps: Count
     training_loss: Scalar
     """Mean over the epoch's steps."""
     loss: Scalar

@@ -82,9 +82,10 @@ class Steps:
         q = eqx.combine(q, sequence.fixed)
         steps = t0 + jnp.arange(self.plan.block)
         inputs, by_time = sequence.inputs, None
-        product = self._products(q, inputs) if isinstance(inputs, Piecewise) else None
-        if product is not None:
-            inputs = inputs._replace(values=product)
+        once = isinstance(inputs, Piecewise) and self.dynamics.task is None and self.dynamics.cell.splits_input
+        if once:  # what every piece adds to the units is worked out once a trial
+            product = jax.vmap(jax.vmap(lambda x: self.dynamics.cell.input_product(q, x)))
+            inputs = inputs._replace(values=product(inputs.values))
         elif not isinstance(inputs, Piecewise):
             inputs, by_time = trees.zero_beyond(trees.rows(inputs, t0, self.plan.block), steps < sequence.length), 0
 
@@ -93,18 +94,12 @@ class Steps:
             noise_key = jax.random.fold_in(key, 2 * time)
             context = context_at(time, sequence.context, trial)
             input = input.at(step) if isinstance(input, Piecewise) else input
-            if product is not None:
+            if once:
                 return self.dynamics.cell.input_noise(q, input, key=noise_key, context=context)
             return self.dynamics.external(q, input, key=noise_key, context=context)
 
         over_trials = jax.vmap(one, (0, 0, None, 0))
         return jax.vmap(over_trials, (by_time, None, 0, None))(inputs, sequence.keys, steps, sequence.trials)
-
-    def _products(self, q: Prepared, inputs: Piecewise) -> Tree | None:
-        """What every piece of every trial adds to the units, ``[trial, piece, unit]``, if the cell can tell."""
-        if self.dynamics.task is not None:
-            return None
-        return jax.vmap(jax.vmap(lambda x: self.dynamics.cell.input_product(q, x)))(inputs.values)
 
     def recurrent(self, q: Prepared, carry: Carry, sequence: Sequence) -> Tree | None:
         """Drive by the state, ``[trial, …]``."""
