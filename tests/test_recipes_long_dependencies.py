@@ -176,6 +176,16 @@ def test_the_mean_curve_is_the_criterions():
     np.testing.assert_allclose(shared.mean_curve(answer), by_hand)
 
 
+@pytest.mark.parametrize(("lowest", "highest"), [(0.1, 0.9), (0.0, 1.0), (0.25, 0.3), (0.3, 0.7)])
+def test_middle_members_are_those_that_reach_between_the_percentiles(lowest, highest):
+    """Member i of n takes the share from i / n to (i + 1) / n, in whole numbers: no rounding error moves an end."""
+    monitor = pr.monitors.TrimmedMean(lowest=lowest, highest=highest)
+    low, high = round(100 * lowest), round(100 * highest)
+    for n in range(1, 200):
+        wanted = [i for i in range(n) if 100 * (i + 1) > low * n and 100 * i < high * n]
+        assert list(range(n))[monitor.middle(n)] == wanted
+
+
 def test_steps_needed_are_those_of_the_first_evaluation_at_the_criterion():
     answer = curve(12_000.0, members=10)
     assert shared.steps_needed(answer) == 12_000

@@ -80,13 +80,11 @@ def answers(runs: dict[str, Run], scale: dict[str, Any], ask: Any) -> dict[str, 
 def _middle(curve: xr.Dataset) -> xr.DataArray:
     """Who is between the 10th and the 90th percentile of performance at the end, those that diverged the last of all.
 
-    As many as the criterion's mean is of.
+    They are those that the criterion is the mean of.
     """
     last = np.nan_to_num(curve["performance"].values[-1].astype(float))
-    order, n = np.argsort(last, kind="stable"), len(last)
-    first, end = int(CRITERION.lowest * n + 1e-9), int(np.ceil(CRITERION.highest * n - 1e-9))
-    chosen = np.zeros(n, bool)
-    chosen[order[first : max(end, first + 1)]] = True
+    chosen = np.zeros(len(last), bool)
+    chosen[np.argsort(last, kind="stable")[CRITERION.middle(len(last))]] = True
     return xr.DataArray(chosen, dims="member", coords={"member": curve["member"]})
 
 
