@@ -274,16 +274,20 @@ def test_standard_error_of_periods_by_hand():
     values = np.random.default_rng(0).random((2, 30, 3))
     values[0, :, 1] = np.nan
     values[1, :20, 2] = np.nan
+    values[0, 3, 0] = np.inf
     found = MODULE._by_period(MODULE.Found({}, np.zeros((2, 30)), "accuracy", values, ["a", "b", "c"]))
     assert set(found) == {"accuracy_by_period", "accuracy_by_period_standard_error"}
     mean, error = (found[name][1] for name in ("accuracy_by_period", "accuracy_by_period_standard_error"))
     for m in range(2):
         for p in range(3):
-            mine = values[m, :, p][~np.isnan(values[m, :, p])]
+            mine = values[m, :, p][np.isfinite(values[m, :, p])]
             if len(mine):
                 np.testing.assert_allclose([mean[m, p], error[m, p]], [mine.mean(), stats.sem(mine)])
             else:
                 assert np.isnan([mean[m, p], error[m, p]]).all()
+    alone, unsure = conditional.mean_and_error(values[:, 4:5], axis=1)
+    np.testing.assert_array_equal(alone, values[:, 4])
+    assert np.isnan(unsure).all()
 
 
 def test_classes_have_an_accuracy_by_period():

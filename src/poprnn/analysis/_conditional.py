@@ -1,4 +1,4 @@
-"""Means of scores over trials that are alike in one condition: bins, means, and their intervals."""
+"""Means over trials, all or those alike in one condition: bins, means, and how sure they are."""
 
 import math
 from collections.abc import Sequence
@@ -140,3 +140,20 @@ def bootstrap(values: Float[np.ndarray, "trial"], random: np.random.Generator) -
     ]
     low, high = np.quantile(np.concatenate(means), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
+
+
+def mean_and_error(values: Float[np.ndarray, "..."], axis: int = -1) -> tuple[np.ndarray, np.ndarray]:
+    """Mean over the trials that have a (finite) value, and its standard error; both without the axis of trials.
+
+    The mean is NaN without such trials, the standard error ``s / sqrt(n)``, with ``s`` over ``n - 1``, for fewer than
+    two.
+
+    >>> mean_and_error(np.array([[1.0, 3.0, np.nan], [5.0, np.inf, np.nan]]))
+    (array([2., 5.]), array([ 1., nan]))
+    """
+    known = np.isfinite(values)
+    n = known.sum(axis=axis)
+    with np.errstate(invalid="ignore", divide="ignore"):  # 0 / 0 where no trial has a value
+        mean = np.where(known, values, 0).sum(axis=axis) / n
+        squares = np.where(known, values - np.expand_dims(mean, axis), 0) ** 2
+        return mean, np.where(n > 1, np.sqrt(squares.sum(axis=axis) / (n - 1) / n), np.nan)
