@@ -255,7 +255,7 @@ def _by_bin(found: Found, task: Task, axis: str | None, bins: Bins, seed: int) -
     for score in sorted(found.scores, key=lambda name: (name != task.score, name)):  # the main one first
         values = found.scores[score]
         per_head = values.ndim == 3
-        got = means(values if per_head else values[..., None], bins, np.random.default_rng([seed, len(out)]))
+        got = means(values if per_head else values[..., None], bins, seed)
         axes = ("member", *(["head"] if per_head else []), *([axis] if axis else []))
         keep = (slice(None), slice(None) if per_head else 0, slice(None) if axis else 0)
         out[score] = (axes, got.mean[keep], {"interval": got.interval})

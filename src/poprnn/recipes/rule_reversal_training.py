@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from scipy.stats import binomtest, chi2_contingency
+from scipy.stats import chi2_contingency
 
+from poprnn.analysis._conditional import wilson
 from poprnn.core.blueprint import PositiveInt
 from poprnn.core.errors import ConfigurationError, nearest
 from poprnn.recipes._long_dependencies import all_of, method, network, setup
@@ -94,12 +95,6 @@ def two_proportions(k: int, n: int, k0: int, n0: int) -> tuple[float, list[float
     # the square of z is the statistic of the fourfold table without correction
     p = chi2_contingency([[k, n - k], [k0, n0 - k0]], correction=False).pvalue
     return difference, interval, float(p)
-
-
-def wilson(k: int, n: int) -> tuple[float, float]:
-    """95 % interval of a proportion."""
-    found = binomtest(k, n).proportion_ci(method="wilson")
-    return float(found.low), float(found.high)
 
 
 def trained(answer: xr.Dataset, accuracy: float) -> tuple[int, int]:
