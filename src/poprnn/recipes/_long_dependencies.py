@@ -267,3 +267,26 @@ def ten_thousands(steps: float) -> str:
     ('1.167', 'failed')
     """
     return f"{steps / 1e4:.3f}" if np.isfinite(steps) else "failed"
+
+
+def stand_ins(
+    answers: Iterable[xr.Dataset], rule: Mapping[str, Any], units: Mapping[str, str], of_diverged: str
+) -> list[str]:
+    """Notes on what was not as a rule has it, and on members that diverged.
+
+    Args:
+        answers: with attributes named as the rule's entries; those without one are passed over.
+        rule: a claim's entries.
+        units: the entries to be compared, and what is written after a value.
+        of_diverged: what is said of members that diverged, after that word.
+
+    >>> stand_ins([xr.Dataset(attrs={"dt": 20.0, "diverged": 2})], {"dt": 5.0}, {"dt": " ms"}, "in training")
+    ['stand-in: dt = 20 ms instead of 5', '2 members diverged in training']
+    """
+    answers, notes = list(answers), []
+    for name, unit in units.items():
+        found = {a.attrs[name] for a in answers if a.attrs.get(name, rule[name]) != rule[name]}
+        notes += [f"stand-in: {name} = {value:g}{unit} instead of {rule[name]:g}" for value in sorted(found)]
+    if gone := sum(a.attrs.get("diverged", 0) for a in answers):
+        notes.append(f"{gone} members diverged {of_diverged}")
+    return notes

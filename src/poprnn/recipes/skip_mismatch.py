@@ -15,6 +15,7 @@ from poprnn.recipes._long_dependencies import (
     learning,
     method,
     setup,
+    stand_ins,
     steps_needed,
 )
 from poprnn.recipes.contract import Claim, bootstrap
@@ -122,7 +123,9 @@ def judge(answers: dict[str, xr.Dataset], about: dict[str, Any]) -> list[Claim]:
             words.append(f"{name} at theta = {', '.join(map(str, rule['thetas']))}: " + "; ".join(rows))
         interval = _interval(tasks)
     clauses.append(_still_trains(answers, rule, words, notes))
-    notes += _notes(answers, tasks, rule)
+    if left := [task for task in rule["tasks"] if task not in tasks]:
+        notes.append(f"stand-in: without {', '.join(left)} (not trained, or not to the criterion)")
+    notes += stand_ins(answers.values(), rule, {"members": "", "dt": " ms"}, "in training")
     n = sum(int(a["trained"].sum()) for a in tasks.values())
     return [Claim("L3", rule["claim"], rule["paper"], "; ".join(words), interval, n, all_of(clauses), "; ".join(notes))]
 
@@ -200,19 +203,6 @@ def _still_trains(
         else:
             clauses.append(in_time != (kind_of(name)[0] == "CD"))
     return all_of(clauses)
-
-
-def _notes(answers: Mapping[str, xr.Dataset], tasks: Mapping[str, Any], rule: Mapping[str, Any]) -> list[str]:
-    """What is smaller than in the paper."""
-    notes = []
-    if left := [t for t in rule["tasks"] if t not in tasks]:
-        notes.append(f"stand-in: without {', '.join(left)} (not trained, or not to the criterion)")
-    for name, unit in (("members", ""), ("dt", " ms")):
-        found = {a.attrs[name] for a in answers.values() if a.attrs.get(name, rule[name]) != rule[name]}
-        notes += [f"stand-in: {name} = {value:g}{unit} instead of {rule[name]:g}" for value in sorted(found)]
-    if gone := sum(a.attrs.get("diverged", 0) for a in answers.values()):
-        notes.append(f"{gone} members diverged in training")
-    return notes
 
 
 def draw(runs: dict[str, Run], answers: dict[str, xr.Dataset]) -> dict[str, Any]:
