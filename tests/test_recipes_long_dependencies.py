@@ -450,14 +450,13 @@ def mismatch(far=None, lost=None, *, members=20, trained=True, thetas=THETAS, st
         }
         | {"trained": ("member", np.full(members, trained))},
         {"member": np.arange(members), "method": list(OURS.values()), "span": thetas},
-        {"members": 100, "diverged": 0, "budget": BUDGET, "steps": steps, "dt": 5.0, **attributes},
+        {"members": 100, "diverged": 0, "budget": BUDGET, "steps": steps, "dt": 5.0, "base_weight": 0.5, **attributes},
     )
 
 
-def still(steps, until, budget=BUDGET):
-    return xr.Dataset(
-        attrs={"members": 100, "diverged": 0, "budget": budget, "steps": steps, "until": until, "dt": 5.0}
-    )
+def still(steps, until, budget=BUDGET, task="dmc"):
+    about = {"members": 100, "diverged": 0, "budget": budget, "steps": steps, "until": until, "dt": 5.0}
+    return xr.Dataset(attrs=about | {"task": task})
 
 
 STILL = {
@@ -554,8 +553,20 @@ def test_l3_is_open_where_something_is_missing_unless_a_clause_fails():
     short = {k: v.isel(span=[0, 4]) if "span" in v.dims else v for k, v in l3().items()}
     assert judged("skip_mismatch", short)["L3"].passed is None
     assert judged("skip_mismatch", {})["L3"].passed is None
+    assert judged("skip_mismatch", l3(base_weight=0.2))["L3"].passed is None
+    elsewhere = l3() | {"still-CD40": still(200.0, 10_000.0, task="dlygo")}
+    claim = judged("skip_mismatch", elsewhere)["L3"]
+    assert claim.passed is None and "not filled: training with CD40 on dmc" in claim.note
     failed = l3(trained=False) | {"still-CD40": still(200.0, 10_000.0)}
     assert judged("skip_mismatch", failed)["L3"].passed is False
+
+
+def test_l3_is_about_the_papers_tasks():
+    """A task more, on which DASC is the worst, is measured and drawn but not judged by."""
+    worst = mismatch(far={"DASC": [9.0] * 5}, lost={"DASC": [9.0] * 5})
+    claim = judged("skip_mismatch", l3() | {"trained-dm2": worst})["L3"]
+    assert claim == judged("skip_mismatch", l3())["L3"]
+    assert judged("skip_mismatch", l3() | {"trained-dmc": worst})["L3"].passed is False
 
 
 def test_l3_says_what_is_smaller():
@@ -597,6 +608,13 @@ def test_networks_to_be_measured_are_those_of_the_other_recipe():
             suffix = part or ("-rules" if task == "go" else "")
             assert store.key(mine[f"trained-{task}"]) == store.key(others[f"{task}-control{suffix}"])
         assert mine["trained-dlygo"].training.method.name() == "aligned_skip"
+
+
+def test_long_skips_are_tried_on_one_task_by_its_name():
+    module, scale = catalogue.find("recipes", "skip_mismatch"), scale_of("skip_mismatch", "smoke")
+    assert module.experiments(scale | {"training_task": "ddm"})["still-CD40"].task.rule == "dlydm1"
+    with pytest.raises(pr.ConfigurationError, match="no such rule"):
+        module.experiments(scale | {"training_task": "all"})
 
 
 def test_mismatch_is_drawn():

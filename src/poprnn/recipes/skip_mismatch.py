@@ -42,8 +42,9 @@ def experiments(scale: dict[str, Any]) -> dict[str, Setup]:
     for task in find_rules(tuple(scale["tasks"])):
         name = scale["exception_method"] if task in odd else scale["method"]
         out[TRAINED + task] = _population(scale, task, name, 1)
+    (training_task,) = find_rules((scale["training_task"],))
     for name in scale["training_methods"]:
-        out[STILL + name] = _population(scale, scale["training_task"], name, scale["training_increments"])
+        out[STILL + name] = _population(scale, training_task, name, scale["training_increments"])
     return out
 
 
@@ -67,14 +68,15 @@ def answers(runs: dict[str, Run], scale: dict[str, Any], ask: Any) -> dict[str, 
         about |= {"dt": scale["dt"]}
         if label.startswith(STILL):
             name = label.removeprefix(STILL)
-            out[label] = xr.Dataset(attrs=about | {"method": name, "until": on_until(run, name)})
+            (task,) = find_rules((scale["training_task"],))
+            out[label] = xr.Dataset(attrs=about | {"task": task, "method": name, "until": on_until(run, name)})
             continue
         options = {"spans": spans, "base_weight": scale["base_weight"], "n_trials": scale["n_trials"]}
         found = ask(label, "dynamics_mismatch", run, **options)
         if "mismatch" in found:
             found = found.assign_coords(span=list(scale["thetas"]))
             found = found.assign(trained=_middle(curve).sel(member=found["member"]) & bool(np.isfinite(about["steps"])))
-        out[label] = found.assign_attrs(about)
+        out[label] = found.assign_attrs(about, base_weight=scale["base_weight"])
     return out
 
 
@@ -105,16 +107,16 @@ def on_until(run: Run, name: str) -> float:
 def judge(answers: dict[str, xr.Dataset], about: dict[str, Any]) -> list[Claim]:
     """Verdict on L3."""
     (rule,) = about["claims"]
-    tasks = measured_tasks(answers)
+    tasks = {task: a for task, a in measured_tasks(answers).items() if task in rule["tasks"]}
     clauses: list[bool | None] = []
     words, notes = [], []
     interval = None
     if not tasks:
         clauses += [None] * 4
         notes.append("not judged: no population was trained to the criterion")
-    elif _spans(tasks).tolist() != rule["thetas"]:
+    elif _spans(tasks).tolist() != rule["thetas"] or _weights(tasks) != {rule["base_weight"]}:
         clauses += [None] * 4
-        notes.append("not judged: other theta than the rule's were measured")
+        notes.append("not judged: other theta or beta than the rule's were measured")
     else:
         far, lost = (means(tasks, name) for name in ("mismatch", "performance_lost"))
         clauses += [_aligned(far), _breaks(far, rule), _steady(far, rule), _aligned(lost)]
@@ -189,9 +191,9 @@ def _still_trains(
     clauses: list[bool | None] = []
     for name in rule["train"]:
         answer = answers.get(STILL + name)
-        if answer is None:
+        if answer is None or answer.attrs["task"] != rule["training_task"]:
             clauses.append(None)
-            notes.append(f"not filled: training with {name}")
+            notes.append(f"not filled: training with {name} on {rule['training_task']}")
             continue
         steps, until = answer.attrs["steps"], answer.attrs["until"]
         reached = f"{steps:.0f} steps" if np.isfinite(steps) else "failed"
@@ -226,3 +228,7 @@ def draw(runs: dict[str, Run], answers: dict[str, xr.Dataset]) -> dict[str, Any]
 
 def _spans(tasks: Mapping[str, xr.Dataset]) -> np.ndarray:
     return np.asarray(next(iter(tasks.values()))["span"].values, float)
+
+
+def _weights(tasks: Mapping[str, xr.Dataset]) -> set[float]:
+    return {float(a.attrs["base_weight"]) for a in tasks.values()}
