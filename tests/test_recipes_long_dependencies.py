@@ -377,6 +377,8 @@ def test_l2_is_open_with_missing_cells_unless_one_already_fails():
     short = table({("dlygo", "DASC40"): INF}, budget=400)
     claim = judged("skip_connections", short)["L2"]
     assert claim.passed is None and "fewer than 40000 steps" in claim.note
+    longer = judged("skip_connections", table({("dlygo", "DASC40"): INF}, budget=20_000))["L2"]
+    assert longer.passed is False and "dlygo DASC40" not in longer.note.partition("not judged")[2]
 
 
 def test_l2_fails_with_swapped_methods():

@@ -175,6 +175,7 @@ def _judge_l2(table: Table, rule: dict[str, Any]) -> Claim:
     words, notes = [], []
     needed = [(task, name) for task in rule["tasks"] for name in (*rule["fail"], *rule["learn"])]
     used = {pair: table[pair] for pair in needed if pair in table}
+    short: Table = {}
     for (task, name), tried in used.items():
         steps = cost(tried)
         if name in rule["fail"]:
@@ -187,9 +188,11 @@ def _judge_l2(table: Table, rule: dict[str, Any]) -> Claim:
             if np.isinf(steps) and _unfinished(tried, high):
                 holds = None
         clauses.append(holds)
+        if holds is None:
+            short[task, name] = tried
         words.append(f"{task} {name} {ten_thousands(steps)}{tail}")
     clauses += [None] * (len(needed) - len(used))
-    notes += _missing(used, needed) + _about(used, rule) + _short_of(used, rule["steps"])
+    notes += _missing(used, needed) + _about(used, rule) + _short_of(short, rule["steps"])
     return _claim(rule, words, used, all_of(clauses), notes)
 
 
