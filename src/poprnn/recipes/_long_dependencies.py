@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from poprnn.analysis._conditional import mean_and_error
 from poprnn.cells.leaky_rnn import LeakyRNN
 from poprnn.core.errors import ConfigurationError, nearest
 from poprnn.tasks.contract import Task
@@ -186,13 +187,14 @@ NEVER = 2**30
 def learning(run: Run) -> xr.Dataset:
     """``performance`` (evaluation, member) on the base dynamics and ``n_steps`` (evaluation), from a run's history.
 
-    Members that diverged have NaN from then on. Attributes: ``members``, those that ``diverged``, ``budget`` (steps),
-    ``seconds`` (on the clock, with evaluations and compilation) and the ``machine``.
+    Of several rules it is the mean over those that the evaluation drew. Members that diverged have NaN from then on.
+    Attributes: ``members``, those that ``diverged``, ``budget`` (steps), ``seconds`` (on the clock, with evaluations
+    and compilation) and the ``machine``.
     """
     training = run.setup.training
     values = np.asarray(run.history[f"scores/{run.task.score}"], float)
-    # one head a task, and blanks where a member has ended
-    performance = values.reshape(len(values), run.n_members, -1)[..., 0]
+    # a head for each rule, and blanks where a member has ended
+    performance, _ = mean_and_error(values.reshape(len(values), run.n_members, -1))
     steps = training.steps_per_epoch * np.arange(1, len(values) + 1)
     machine = run.manifest.get("machine", {})
     return xr.Dataset(
