@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -185,7 +186,7 @@ def test_means_by_brute_force(binary):
     values[:, :, 3] = np.nan
     place = rng.integers(-1, 3, (3, 50))
     bins = conditional.Bins(place, np.arange(3.0))
-    found = conditional.means(values, bins, np.random.default_rng(1))
+    found = conditional.means(values, bins, 1)
     for m in range(3):
         for h in range(4):
             for b in range(3):
@@ -206,18 +207,35 @@ def test_means_by_brute_force(binary):
 
 
 @pytest.mark.parametrize("n", [1, 2, 30, 1000])
-def test_wilson_against_scipy(n):
+def test_wilsons_ends_are_where_the_score_test_rejects(n):
+    """They solve ``(n_right/n - p)² = z² p (1 - p) / n``."""
+    z = stats.norm.ppf(0.975)
     for n_right in {0, 1, n // 3, n}:
-        ends = stats.binomtest(n_right, n).proportion_ci(0.95, "wilson")
-        np.testing.assert_allclose(conditional.wilson(n_right, n), ends, atol=1e-12)
+        ends = np.array(conditional.wilson(n_right, n))
+        np.testing.assert_allclose((n_right / n - ends) ** 2, z**2 * ends * (1 - ends) / n, atol=1e-12)
+        assert 0 <= ends[0] <= n_right / n <= ends[1] <= 1 and ends[0] < ends[1]
+    assert np.isnan(conditional.wilson(0, 0)).all()
 
 
-def test_bootstrap_against_scipy():
-    values = np.random.default_rng(0).beta(5, 1, 200)
-    found = conditional.bootstrap(values, np.random.default_rng(1))
-    other = stats.bootstrap((values,), np.mean, method="percentile", n_resamples=20_000, rng=2).confidence_interval
-    np.testing.assert_allclose(found, [other.low, other.high], atol=0.004)
-    assert np.isnan(conditional.bootstrap(values[:1], np.random.default_rng(1))).all()
+def test_bootstrap_against_all_resamples_there_are():
+    """Of so few trials every resample can be listed; 2.5 % of them lie beyond either end."""
+    rows = np.random.default_rng(0).beta(5, 1, (3, 5))
+    for row, (low, high) in zip(rows, conditional.bootstrap(rows, 1), strict=True):
+        every = np.array([np.mean(drawn) for drawn in itertools.product(row, repeat=5)])
+        assert 0.01 < (every <= low).mean() < 0.04 and 0.01 < (every >= high).mean() < 0.04
+
+
+def test_intervals_are_those_of_a_member_alone():
+    """However many others are resampled at once; and they follow from the seed."""
+    rng = np.random.default_rng(0)
+    values, place = rng.random((30, 40, 1)), rng.integers(0, 3, (30, 40))
+    every, other = (conditional.means(values, conditional.Bins(place, np.arange(3.0)), seed) for seed in (1, 2))
+    for member in (0, 17, 29):
+        alone = conditional.means(values[[member]], conditional.Bins(place[[member]], np.arange(3.0)), 1)
+        for name in ("mean", "low", "high", "n"):
+            np.testing.assert_allclose(getattr(alone, name)[0], getattr(every, name)[member], rtol=1e-12)
+    assert (every.low != other.low).mean() > 0.9
+    np.testing.assert_array_equal(every.mean, other.mean)
 
 
 @settings(deadline=None, max_examples=60)
@@ -274,16 +292,20 @@ def test_standard_error_of_periods_by_hand():
     values = np.random.default_rng(0).random((2, 30, 3))
     values[0, :, 1] = np.nan
     values[1, :20, 2] = np.nan
+    values[0, 3, 0] = np.inf
     found = MODULE._by_period(MODULE.Found({}, np.zeros((2, 30)), "accuracy", values, ["a", "b", "c"]))
     assert set(found) == {"accuracy_by_period", "accuracy_by_period_standard_error"}
     mean, error = (found[name][1] for name in ("accuracy_by_period", "accuracy_by_period_standard_error"))
     for m in range(2):
         for p in range(3):
-            mine = values[m, :, p][~np.isnan(values[m, :, p])]
+            mine = values[m, :, p][np.isfinite(values[m, :, p])]
             if len(mine):
                 np.testing.assert_allclose([mean[m, p], error[m, p]], [mine.mean(), stats.sem(mine)])
             else:
                 assert np.isnan([mean[m, p], error[m, p]]).all()
+    alone, unsure = conditional.mean_and_error(values[:, 4:5], axis=1)
+    np.testing.assert_array_equal(alone, values[:, 4])
+    assert np.isnan(unsure).all()
 
 
 def test_classes_have_an_accuracy_by_period():

@@ -11,10 +11,12 @@ from scipy.stats import binom
 
 import poprnn as pr
 from conftest import call
+from poprnn.analysis.contract import load_result
 from poprnn.core import catalogue, recipe_files
 from poprnn.recipes import _long_dependencies as shared
-from poprnn.recipes.contract import scale_of
+from poprnn.recipes.contract import reproduce, scale_of
 from poprnn.recipes.skip_connections import populations
+from poprnn.tasks._cognitive_rules import RULES
 
 pytestmark = pytest.mark.usefixtures("compile_quickly")
 
@@ -176,6 +178,16 @@ def test_the_mean_curve_is_the_criterions():
     np.testing.assert_allclose(shared.mean_curve(answer), by_hand)
 
 
+@pytest.mark.parametrize(("lowest", "highest"), [(0.1, 0.9), (0.0, 1.0), (0.25, 0.3), (0.3, 0.7)])
+def test_middle_members_are_those_that_reach_between_the_percentiles(lowest, highest):
+    """Member i of n takes the share from i / n to (i + 1) / n, in whole numbers: no rounding error moves an end."""
+    monitor = pr.monitors.TrimmedMean(lowest=lowest, highest=highest)
+    low, high = round(100 * lowest), round(100 * highest)
+    for n in range(1, 200):
+        wanted = [i for i in range(n) if 100 * (i + 1) > low * n and 100 * i < high * n]
+        assert list(range(n))[monitor.middle(n)] == wanted
+
+
 def test_steps_needed_are_those_of_the_first_evaluation_at_the_criterion():
     answer = curve(12_000.0, members=10)
     assert shared.steps_needed(answer) == 12_000
@@ -212,11 +224,13 @@ def test_populations_are_the_cells_asked_for():
     assert cells == {
         *(("dlygo", m) for m in ("control", "SCTT40", "DASC40")),
         *(("dlydm1", m) for m in ("control", "DASC40")),
+        ("all", "DASC40"),
     }
     rules = [p for p in laptop.values() if p.part == "rules"]
     assert len({p.task for p in rules}) == 20 and {(p.method, p.members) for p in rules} == {("control", 4)}
     paper = [p for p in populations(scale_of("skip_connections", "paper")) if p.part == "table"]
-    assert len(paper) == 9 * (1 + 3 + 4 * 9)
+    assert len(paper) == (9 + 1) * (1 + 3 + 4 * 9)
+    assert {p.members for p in paper if p.task != "all"} == {100}
 
 
 def test_cells_are_found_by_their_aliases_and_misspellings_are_named():
@@ -226,6 +240,47 @@ def test_cells_are_found_by_their_aliases_and_misspellings_are_named():
         populations(scale | {"methods": ["control"], "leave_out": ["dlygo contrl"]})
     with pytest.raises(pr.ConfigurationError, match="must not repeat"):
         populations(scale | {"n_increments": [5, 5]})
+
+
+def test_all_rules_may_be_learnt_by_one_network():
+    scale = scale_of("skip_connections", "laptop", ['tasks=["all", "dgo"]', "leave_out=[]", "rules=[]"])
+    made = catalogue.find("recipes", "skip_connections").experiments(scale)
+    assert {k: s.population.members for k, s in made.items() if k.startswith("all")} == {
+        "all-control": 4,
+        "all-SCTT40-n1-b0.5": 4,
+        "all-DASC40-n1-b0.5": 4,
+    }
+    one, other = (made[f"{task}-DASC40-n1-b0.5"] for task in ("all", "dlygo"))
+    assert one.task.rules == pr.tasks.Cognitive(rule="all").rules and len(one.task.rules) == 20
+    assert one.replace("task", other.task).replace("population.members", 10) == other
+
+
+def test_no_claim_is_judged_by_the_network_of_all_rules():
+    together = {f"all-{m}": curve(100.0, task="all", method=m, dt=10.0, members=3) for m in METHODS}
+    assert judged("skip_connections", everything() | together) == judged("skip_connections", everything())
+
+
+def test_the_performance_of_several_rules_is_their_mean():
+    """Over the rules that an evaluation drew; NaN where a member has ended."""
+    setup = catalogue.find("recipes", "skip_connections").experiments(scale_of("skip_connections", "smoke"))
+    values = np.random.default_rng(0).uniform(size=(3, 2, 20))
+    values[1, 0, 4:], values[2, 1] = np.nan, np.nan
+    run = pr.Run(setup["all-DASC40-n1-b0.5"], None, None, ["budget_spent"] * 2, history={"scores/performance": values})
+    found = shared.learning(run)["performance"].values
+    wanted = [[row[~np.isnan(row)].mean() if not np.isnan(row).all() else np.nan for row in rows] for rows in values]
+    np.testing.assert_allclose(found, wanted)
+
+
+@pytest.mark.slow
+def test_the_network_of_all_rules_is_carried_out(tmp_path):
+    """Trained, and every rule scored on trials of its own."""
+    module, entries = catalogue.find("recipes", "skip_connections"), ['tasks=["all"]', 'methods=["DASC40"]']
+    reproduce(module, "smoke", tmp_path / "out", overrides=[*entries, "leave_out=[]", "rules=[]", "all_trials=400"])
+    label = "all-DASC40-n1-b0.5"
+    kept = load_result(tmp_path / "out" / "answers" / label / "performance.json").data["performance"]
+    assert kept.dims == ("member", "head") and kept["head"].values.tolist() == list(RULES)
+    assert kept.notnull().all() and ((kept >= 0) & (kept <= 1)).all()
+    assert "performance_by_rule" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_the_same_cell_of_two_calls_is_one_population(tmp_path):
@@ -367,6 +422,8 @@ def test_l2_is_open_with_missing_cells_unless_one_already_fails():
     short = table({("dlygo", "DASC40"): INF}, budget=400)
     claim = judged("skip_connections", short)["L2"]
     assert claim.passed is None and "fewer than 40000 steps" in claim.note
+    longer = judged("skip_connections", table({("dlygo", "DASC40"): INF}, budget=20_000))["L2"]
+    assert longer.passed is False and "dlygo DASC40" not in longer.note.partition("not judged")[2]
 
 
 def test_l2_fails_with_swapped_methods():
@@ -409,6 +466,27 @@ def test_l4_says_how_they_were_trained():
     assert "trained with DASC40 instead of control" in note and "4 members instead of 100" in note
 
 
+def test_all_rules_are_drawn():
+    """A dot for every rule and method at the mean over members, of the setting with the fewest steps."""
+    rules, values = list(RULES), np.random.default_rng(0).uniform(0.2, 0.9, (3, 20))
+    values[2], values[:, 7] = np.nan, np.nan  # a member that diverged, a rule that was not drawn
+    by_rule = {"by_rule": (("member", "rule"), values)}
+    slow = curve(39_000.0, task="all", method="DASC40", members=3)
+    fast = curve(9000.0, task="all", method="DASC40", members=3).assign(by_rule).assign_coords(rule=rules)
+    lost = curve(INF, task="all", method="control", members=3)
+    figures = catalogue.find("recipes", "skip_connections").draw({}, {"a": slow, "b": fast, "c": lost})
+    assert figures["all_rules"].name == "performance_by_rule"
+    axes = figures["all_rules"].figure.axes[0]
+    (dots,) = [line for line in axes.lines if line.get_marker() == "o"]
+    np.testing.assert_allclose(dots.get_ydata(), np.delete(values[:2].mean(axis=0), 7))
+    np.testing.assert_array_equal(dots.get_xdata(), np.delete(np.arange(20), 7))
+    assert [t.get_text() for t in axes.get_xticklabels()] == rules
+    assert "DASC40 (n = 2)" in [t.get_text() for t in figures["all_rules"].figure.legends[0].get_texts()]
+    (lines,) = [c.get_segments() for c in axes.collections]
+    np.testing.assert_allclose([s[:, 1] for s in lines], np.delete(np.sort(values[:2], axis=0).T, 7, axis=0))
+    assert "all_rules" not in catalogue.find("recipes", "skip_connections").draw({}, {"c": lost})
+
+
 def test_skip_connections_are_drawn():
     figures = catalogue.find("recipes", "skip_connections").draw({}, everything(members=3))
     assert list(figures) == ["table_1", "figure_1b", "figure_1c"]
@@ -440,14 +518,13 @@ def mismatch(far=None, lost=None, *, members=20, trained=True, thetas=THETAS, st
         }
         | {"trained": ("member", np.full(members, trained))},
         {"member": np.arange(members), "method": list(OURS.values()), "span": thetas},
-        {"members": 100, "diverged": 0, "budget": BUDGET, "steps": steps, "dt": 5.0, **attributes},
+        {"members": 100, "diverged": 0, "budget": BUDGET, "steps": steps, "dt": 5.0, "base_weight": 0.5, **attributes},
     )
 
 
-def still(steps, until, budget=BUDGET):
-    return xr.Dataset(
-        attrs={"members": 100, "diverged": 0, "budget": budget, "steps": steps, "until": until, "dt": 5.0}
-    )
+def still(steps, until, budget=BUDGET, task="dmc"):
+    about = {"members": 100, "diverged": 0, "budget": budget, "steps": steps, "until": until, "dt": 5.0}
+    return xr.Dataset(attrs=about | {"task": task})
 
 
 STILL = {
@@ -544,8 +621,20 @@ def test_l3_is_open_where_something_is_missing_unless_a_clause_fails():
     short = {k: v.isel(span=[0, 4]) if "span" in v.dims else v for k, v in l3().items()}
     assert judged("skip_mismatch", short)["L3"].passed is None
     assert judged("skip_mismatch", {})["L3"].passed is None
+    assert judged("skip_mismatch", l3(base_weight=0.2))["L3"].passed is None
+    elsewhere = l3() | {"still-CD40": still(200.0, 10_000.0, task="dlygo")}
+    claim = judged("skip_mismatch", elsewhere)["L3"]
+    assert claim.passed is None and "not filled: training with CD40 on dmc" in claim.note
     failed = l3(trained=False) | {"still-CD40": still(200.0, 10_000.0)}
     assert judged("skip_mismatch", failed)["L3"].passed is False
+
+
+def test_l3_is_about_the_papers_tasks():
+    """A task more, on which DASC is the worst, is measured and drawn but not judged by."""
+    worst = mismatch(far={"DASC": [9.0] * 5}, lost={"DASC": [9.0] * 5})
+    claim = judged("skip_mismatch", l3() | {"trained-dm2": worst})["L3"]
+    assert claim == judged("skip_mismatch", l3())["L3"]
+    assert judged("skip_mismatch", l3() | {"trained-dmc": worst})["L3"].passed is False
 
 
 def test_l3_says_what_is_smaller():
@@ -587,6 +676,13 @@ def test_networks_to_be_measured_are_those_of_the_other_recipe():
             suffix = part or ("-rules" if task == "go" else "")
             assert store.key(mine[f"trained-{task}"]) == store.key(others[f"{task}-control{suffix}"])
         assert mine["trained-dlygo"].training.method.name() == "aligned_skip"
+
+
+def test_long_skips_are_tried_on_one_task_by_its_name():
+    module, scale = catalogue.find("recipes", "skip_mismatch"), scale_of("skip_mismatch", "smoke")
+    assert module.experiments(scale | {"training_task": "ddm"})["still-CD40"].task.rule == "dlydm1"
+    with pytest.raises(pr.ConfigurationError, match="no such rule"):
+        module.experiments(scale | {"training_task": "all"})
 
 
 def test_mismatch_is_drawn():
@@ -729,7 +825,7 @@ def test_the_command_overrides_entries():
         *("reproduce", "skip_connections", "--scale", "laptop", "--dry-run", "--json"),
         *("--set", "rules=[]", "--set", "leave_out=[]", "--set", 'tasks=["dms"]', "--set", "members=7"),
     )
-    assert code == 0 and json.loads(out)["members"] == 3 * 7 and whole["members"] == 5 * 10 + 20 * 4
+    assert code == 0 and json.loads(out)["members"] == 3 * 7 and whole["members"] == 5 * 10 + 4 + 20 * 4
     code, _, err = call("reproduce", "skip_connections", "--dry-run", "--set", "membrs=7")
     assert code == 2 and "did you mean 'members'" in err
 

@@ -1,6 +1,6 @@
-"""Means of scores over trials that are alike in one condition: bins, means, and their intervals."""
+"""Means over trials, all or those alike in one condition: bins, means, and how sure they are."""
 
-import math
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,6 +16,8 @@ SAME = 1e-5
 """Values closer than this share of the whole range are one: differences of float32 numbers that should be equal."""
 N_RESAMPLES = 1000
 LEVEL = 0.95
+ROWS, BATCH = 20, 100_000
+"""Means that are resampled at once, and trials of a resample of each: memory stays below 20 MB."""
 
 
 class Bins(NamedTuple):
@@ -90,27 +92,31 @@ def _distinct(values: Float[np.ndarray, "value"]) -> Float[np.ndarray, "bin"] | 
     return np.array(found)
 
 
-def means(values: Float[np.ndarray, "member trial head"], bins: Bins, random: np.random.Generator) -> Means:
+def means(values: Float[np.ndarray, "member trial head"], bins: Bins, seed: int) -> Means:
     """Mean score of every member and head in every bin, over the trials where it is not NaN.
 
-    Wilson's interval where all scores are 0 or 1, else a percentile bootstrap over trials.
+    Wilson's interval where all scores are 0 or 1, else a percentile bootstrap over trials. What a member gets does not
+    depend on the others, but for the choice between the two.
     """
     shape = (len(values), values.shape[2], len(bins.centre))
-    mean, low, high = (np.full(shape, np.nan) for _ in range(3))
-    n = np.zeros(shape, np.int64)
+    cells = [values[member, bins.place[member] == place, head] for member, head, place in np.ndindex(shape)]
+    cells = [scores[~np.isnan(scores)] for scores in cells]
+    n = np.array([len(scores) for scores in cells])
+    mean = np.array([scores.mean() if len(scores) else np.nan for scores in cells])
     binary = bool(np.isin(values[~np.isnan(values)], (0, 1)).all())
-    for cell in np.ndindex(shape):
-        member, head, place = cell
-        mine = values[member, bins.place[member] == place, head]
-        mine = mine[~np.isnan(mine)]
-        n[cell] = len(mine)
-        if len(mine):
-            mean[cell] = mine.mean()
-        low[cell], high[cell] = wilson(mine.sum(), len(mine)) if binary else bootstrap(mine, random)
+    ends = np.full((len(cells), 2), np.nan)
+    if binary:
+        ends[:] = [wilson(int(scores.sum()), len(scores)) for scores in cells]
+    else:
+        for size in np.unique(n[n > 1]):  # cells with equally many trials are resampled at once
+            alike = np.flatnonzero(n == size)
+            ends[alike] = bootstrap(np.stack([cells[i] for i in alike]), seed)
+    mean, low, high, n = (a.reshape(shape) for a in (mean, ends[:, 0], ends[:, 1], n))
     return Means(mean, low, high, n, f"{LEVEL:.0%}, " + ("Wilson" if binary else "bootstrap over trials"))
 
 
-def wilson(n_right: float, n: int) -> tuple[float, float]:
+@functools.lru_cache(maxsize=4096)  # the same counts recur from bin to bin
+def wilson(n_right: int, n: int) -> tuple[float, float]:
     """Wilson's interval of a proportion, (NaN, NaN) without trials.
 
         (p + z²/2n ± z sqrt(p (1-p)/n + z²/4n²)) / (1 + z²/n),      z the 97.5 % quantile of N(0, 1)
@@ -119,24 +125,46 @@ def wilson(n_right: float, n: int) -> tuple[float, float]:
     [0.596, 0.982]
     """
     if n == 0:
-        return np.nan, np.nan
-    z, p = float(stats.norm.ppf((1 + LEVEL) / 2)), float(n_right) / n
-    middle, half = p + z**2 / (2 * n), z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    return max((middle - half) / (1 + z**2 / n), 0.0), min((middle + half) / (1 + z**2 / n), 1.0)
+        return float("nan"), float("nan")
+    ends = stats.binomtest(n_right, n).proportion_ci(LEVEL, method="wilson")
+    return float(ends.low), float(ends.high)
 
 
-def bootstrap(values: Float[np.ndarray, "trial"], random: np.random.Generator) -> tuple[float, float]:
-    """Percentile interval of the mean, (NaN, NaN) for fewer than two trials.
+def bootstrap(values: Float[np.ndarray, "row trial"], seed: int) -> Float[np.ndarray, "row 2"]:
+    """Percentile interval of the mean of every row of two trials or more; no row's depends on the other rows.
 
-    >>> bootstrap(np.array([0.5, 0.5, 0.5]), np.random.default_rng(0))
-    (0.5, 0.5)
+    >>> bootstrap(np.array([[0.5, 0.5, 0.5]]), 0)
+    array([[0.5, 0.5]])
     """
-    if len(values) < 2:
-        return np.nan, np.nan
-    rows = max(2_000_000 // len(values), 1)  # at once, so that memory stays small
-    means = [
-        values[random.integers(0, len(values), (min(rows, N_RESAMPLES - first), len(values)))].mean(axis=1)
-        for first in range(0, N_RESAMPLES, rows)
-    ]
-    low, high = np.quantile(np.concatenate(means), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
+    n = values.shape[1]
+    out = np.empty((len(values), 2))
+    for first in range(0, len(values), ROWS):
+        found = stats.bootstrap(
+            (values[first : first + ROWS],),
+            np.mean,
+            axis=-1,
+            n_resamples=N_RESAMPLES,
+            confidence_level=LEVEL,
+            method="percentile",
+            batch=max(BATCH // n, 1),
+            rng=np.random.default_rng([seed, n]),
+        ).confidence_interval
+        out[first : first + ROWS] = np.stack([found.low, found.high], axis=1)
+    return out
+
+
+def mean_and_error(values: Float[np.ndarray, "..."], axis: int = -1) -> tuple[np.ndarray, np.ndarray]:
+    """Mean over the trials that have a (finite) value, and its standard error; both without the axis of trials.
+
+    The mean is NaN without such trials, the standard error ``s / sqrt(n)``, with ``s`` over ``n - 1``, for fewer than
+    two.
+
+    >>> mean_and_error(np.array([[1.0, 3.0, np.nan], [5.0, np.inf, np.nan]]))
+    (array([2., 5.]), array([ 1., nan]))
+    """
+    known = np.isfinite(values)
+    n = known.sum(axis=axis)
+    with np.errstate(invalid="ignore", divide="ignore"):  # 0 / 0 where no trial has a value
+        mean = np.where(known, values, 0).sum(axis=axis) / n
+        squares = np.where(known, values - np.expand_dims(mean, axis), 0) ** 2
+        return mean, np.where(n > 1, np.sqrt(squares.sum(axis=axis) / (n - 1) / n), np.nan)

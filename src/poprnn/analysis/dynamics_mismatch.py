@@ -11,6 +11,7 @@ import xarray as xr
 from jax import lax
 from pydantic import Field
 
+from poprnn.analysis._conditional import mean_and_error
 from poprnn.analysis._long_steps import LongSteps
 from poprnn.analysis._population import Seed
 from poprnn.cells.contract import Context, Parameters
@@ -112,15 +113,16 @@ def dynamics_mismatch(
     found = _measured(run, tuple(methods), np.asarray(spans, np.int32), weight, n_trials, min(batch, n_trials), seed)
     axes = ("member", "method", "span")
     mismatch, error = _ratio(found.distance, found.size)
-    lost = found.base_score[:, None, None] - found.score
+    score, base_score = (mean_and_error(a)[0] for a in (found.score, found.base_score))
+    lost, lost_error = mean_and_error(found.base_score[:, None, None] - found.score)
     return xr.Dataset(
         {
             "mismatch": (axes, mismatch, {"long_name": "mismatch of the dynamics"}),
             "mismatch_standard_error": (axes, error),
-            "score": (axes, _mean(found.score), {"long_name": f"{run.task.score} under the method"}),
-            "base_score": ("member", _mean(found.base_score), {"long_name": run.task.score}),
-            "performance_lost": (axes, _mean(lost), {"long_name": f"{run.task.score} lost"}),
-            "performance_lost_standard_error": (axes, _standard_error(lost)),
+            "score": (axes, score, {"long_name": f"{run.task.score} under the method"}),
+            "base_score": ("member", base_score, {"long_name": run.task.score}),
+            "performance_lost": (axes, lost, {"long_name": f"{run.task.score} lost"}),
+            "performance_lost_standard_error": (axes, lost_error),
         },
         {"member": run.member_index, "method": list(methods), "span": ("span", np.asarray(spans, int), _STEPS)},
     )
@@ -265,20 +267,4 @@ def _ratio(a: Float[np.ndarray, "... trial"], b: Float[np.ndarray, "... trial"])
     a = np.where(np.isnan(a), np.inf, a)  # inf - inf: exploded all the same
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio = a.mean(axis=-1) / b.mean(axis=-1)
-        return ratio, _standard_error(a - ratio[..., None] * b) / b.mean(axis=-1)
-
-
-def _mean(values: Float[np.ndarray, "... trial"]) -> np.ndarray:
-    """Over trials that have a value."""
-    n = np.isfinite(values).sum(axis=-1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(np.isfinite(values), values, 0).sum(axis=-1) / n
-
-
-def _standard_error(values: Float[np.ndarray, "... trial"]) -> np.ndarray:
-    """Of that mean."""
-    known = np.isfinite(values)
-    n, mean = known.sum(axis=-1), _mean(values)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        squares = np.where(known, values - mean[..., None], 0) ** 2
-        return np.where(n > 1, np.sqrt(squares.sum(axis=-1) / (n - 1) / n), np.nan)
+        return ratio, mean_and_error(a - ratio[..., None] * b)[1] / b.mean(axis=-1)

@@ -10,11 +10,11 @@ import numpy as np
 import xarray as xr
 from pydantic import Field
 
-from poprnn.analysis._conditional import Bins, binned, means
+from poprnn.analysis._conditional import Bins, binned, mean_and_error, means
 from poprnn.analysis._population import Seed
 from poprnn.cells.contract import Context
 from poprnn.core import backend
-from poprnn.core.arrays import Array, Bool, Float, Int, Tree
+from poprnn.core.arrays import Array, Float, Int, Tree
 from poprnn.core.blueprint import Finite, PositiveInt
 from poprnn.core.errors import ConfigurationError, NotApplicableError, nearest
 from poprnn.core.keys import member_key
@@ -256,7 +256,7 @@ def _by_bin(found: Found, task: Task, axis: str | None, bins: Bins, seed: int) -
     for score in sorted(found.scores, key=lambda name: (name != task.score, name)):  # the main one first
         values = found.scores[score]
         per_head = values.ndim == 3
-        got = means(values if per_head else values[..., None], bins, np.random.default_rng([seed, len(out)]))
+        got = means(values if per_head else values[..., None], bins, seed)
         axes = ("member", *(["head"] if per_head else []), *([axis] if axis else []))
         keep = (slice(None), slice(None) if per_head else 0, slice(None) if axis else 0)
         out[score] = (axes, got.mean[keep], {"interval": got.interval})
@@ -268,12 +268,6 @@ def _by_bin(found: Found, task: Task, axis: str | None, bins: Bins, seed: int) -
 
 def _by_period(found: Found) -> dict[str, Any]:
     """Mean over trials and its standard error."""
-    there: Bool[np.ndarray, "member trial period"] = np.isfinite(found.by_period)
-    n = there.sum(axis=1)
-    values = np.where(there, found.by_period, 0)
-    with np.errstate(invalid="ignore", divide="ignore"):  # 0 / 0 where a period has no step that counts
-        mean = values.sum(axis=1) / n
-        variance = np.where(there, (values - mean[:, None]) ** 2, 0).sum(axis=1) / (n - 1)
-        error = np.where(n > 1, np.sqrt(variance / n), np.nan)
+    mean, error = mean_and_error(found.by_period, axis=1)
     name, axes = f"{found.kind}_by_period", ("member", "period")
     return {name: (axes, mean), f"{name}_standard_error": (axes, error)}

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from poprnn.analysis._conditional import mean_and_error
 from poprnn.cells.leaky_rnn import LeakyRNN
 from poprnn.core.errors import ConfigurationError, nearest
 from poprnn.tasks.contract import Task
@@ -186,13 +187,14 @@ NEVER = 2**30
 def learning(run: Run) -> xr.Dataset:
     """``performance`` (evaluation, member) on the base dynamics and ``n_steps`` (evaluation), from a run's history.
 
-    Members that diverged have NaN from then on. Attributes: ``members``, those that ``diverged``, ``budget`` (steps),
-    ``seconds`` (on the clock, with evaluations and compilation) and the ``machine``.
+    Of several rules it is the mean over those that the evaluation drew. Members that diverged have NaN from then on.
+    Attributes: ``members``, those that ``diverged``, ``budget`` (steps), ``seconds`` (on the clock, with evaluations
+    and compilation) and the ``machine``.
     """
     training = run.setup.training
     values = np.asarray(run.history[f"scores/{run.task.score}"], float)
-    # one head a task, and blanks where a member has ended
-    performance = values.reshape(len(values), run.n_members, -1)[..., 0]
+    # a head for each rule, and blanks where a member has ended
+    performance, _ = mean_and_error(values.reshape(len(values), run.n_members, -1))
     steps = training.steps_per_epoch * np.arange(1, len(values) + 1)
     machine = run.manifest.get("machine", {})
     return xr.Dataset(
@@ -267,3 +269,26 @@ def ten_thousands(steps: float) -> str:
     ('1.167', 'failed')
     """
     return f"{steps / 1e4:.3f}" if np.isfinite(steps) else "failed"
+
+
+def stand_ins(
+    answers: Iterable[xr.Dataset], rule: Mapping[str, Any], units: Mapping[str, str], of_diverged: str
+) -> list[str]:
+    """Notes on what was not as a rule has it, and on members that diverged.
+
+    Args:
+        answers: with attributes named as the rule's entries; those without one are passed over.
+        rule: a claim's entries.
+        units: the entries to be compared, and what is written after a value.
+        of_diverged: what is said of members that diverged, after that word.
+
+    >>> stand_ins([xr.Dataset(attrs={"dt": 20.0, "diverged": 2})], {"dt": 5.0}, {"dt": " ms"}, "in training")
+    ['stand-in: dt = 20 ms instead of 5', '2 members diverged in training']
+    """
+    answers, notes = list(answers), []
+    for name, unit in units.items():
+        found = {a.attrs[name] for a in answers if a.attrs.get(name, rule[name]) != rule[name]}
+        notes += [f"stand-in: {name} = {value:g}{unit} instead of {rule[name]:g}" for value in sorted(found)]
+    if gone := sum(a.attrs.get("diverged", 0) for a in answers):
+        notes.append(f"{gone} members diverged {of_diverged}")
+    return notes

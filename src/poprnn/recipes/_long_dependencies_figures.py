@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from poprnn.analysis._conditional import mean_and_error
 from poprnn.recipes._long_dependencies import BASE_DT, CRITERION, DELAYED, METHODS, TAU, mean_curve
 from poprnn.report import style
 from poprnn.report.style import Drawing
@@ -112,6 +113,35 @@ def draw_bars(steps: Mapping[str, float]) -> Drawing:
             "steps_by_task",
             figure,
             "Training steps until the mean performance of the members from the 10th to the 90th percentile is at 0.99.",
+        )
+
+
+def draw_rules(by_method: Mapping[str, xr.DataArray]) -> Drawing:
+    """Performance (member, rule) of networks that have learnt all rules together, by training method.
+
+    >>> draw_rules({"DASC40": xr.DataArray([[0.9, 1.0]], {"rule": ["go", "dms"]}, ("member", "rule"))}).name
+    'performance_by_rule'
+    """
+    names = next(iter(by_method.values()))["rule"].values.tolist()
+    with style.look():
+        figure, axes = style.panel("rule", "performance")
+        for place, (name, found) in enumerate(by_method.items()):
+            values = found.transpose("member", "rule").dropna("member", how="all").values
+            mean, known = mean_and_error(values, axis=0)[0], np.isfinite(values).any(axis=0)
+            low, high = (end(values[:, known], axis=0) for end in (np.nanmin, np.nanmax))
+            at = np.flatnonzero(known) + 0.6 * ((place + 0.5) / len(by_method) - 0.5)
+            ends = np.maximum([mean[known] - low, high - mean[known]], 0)  # never below 0 by rounding
+            look: dict[str, Any] = {"color": style.colour(place), "fmt": "o", "markersize": 3, "elinewidth": 1}
+            axes.errorbar(at, mean[known], ends, label=f"{name} (n = {len(values)})", **look)
+        axes.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor")
+        axes.set_ylim(0, 1.02)
+        style.reference(axes, CRITERION.threshold, "criterion {:g}")
+        style.legend(figure)
+        return style.finish(
+            "performance_by_rule",
+            figure,
+            "Networks that have learnt all rules together, each method at the setting that needs the fewest steps: "
+            "performance on fresh trials at the end of training. Dot: mean of members; line: from lowest to highest.",
         )
 
 

@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from scipy.stats import binomtest, chi2_contingency
+from scipy.stats import chi2_contingency
 
+from poprnn.analysis._conditional import wilson
 from poprnn.core.blueprint import PositiveInt
 from poprnn.core.errors import ConfigurationError, nearest
-from poprnn.recipes._long_dependencies import all_of, method, network, setup
+from poprnn.recipes._long_dependencies import all_of, method, network, setup, stand_ins
 from poprnn.recipes.contract import Claim
 from poprnn.tasks.rule_reversal import RuleReversal
 from poprnn.training.evaluate import evaluate
@@ -96,12 +97,6 @@ def two_proportions(k: int, n: int, k0: int, n0: int) -> tuple[float, list[float
     return difference, interval, float(p)
 
 
-def wilson(k: int, n: int) -> tuple[float, float]:
-    """95 % interval of a proportion."""
-    found = binomtest(k, n).proportion_ci(method="wilson")
-    return float(found.low), float(found.high)
-
-
 def trained(answer: xr.Dataset, accuracy: float) -> tuple[int, int]:
     """How many members are above an accuracy, and of how many."""
     return int((answer["accuracy"].values > accuracy).sum()), answer.sizes["member"]
@@ -131,7 +126,8 @@ def judge(answers: dict[str, xr.Dataset], about: dict[str, Any]) -> list[Claim]:
         if p >= rule["p"] and min(n, n0) < rule["members"]:
             clauses[-1] = None
             notes.append(f"{name}: {min(n, n0)} members do not tell; the test asks for {rule['members']}")
-    notes += _notes(answers, rule)
+    notes.append("stand-in: CD10 with strategic skips is not judged (coarser steps and skips cannot be had together)")
+    notes += stand_ins(answers.values(), rule, {"dt": " ms", "steps": ""}, "and count as not trained")
     members = sum(a.sizes["member"] for a in answers.values())
     found = all_of(clauses)
     return [Claim("L5", rule["claim"], rule["paper"], "; ".join(words), interval, members, found, "; ".join(notes))]
@@ -143,17 +139,6 @@ def _share(answer: xr.Dataset, rule: Mapping[str, Any]) -> str:
         return "nobody"
     low, high = wilson(k, n)
     return f"{k} of {n} trained, {k / n:.2f} [{low:.2f}, {high:.2f}]"
-
-
-def _notes(answers: Mapping[str, xr.Dataset], rule: Mapping[str, Any]) -> list[str]:
-    """What is not as in the paper."""
-    notes = ["stand-in: CD10 with strategic skips is not judged (coarser steps and skips cannot be had together)"]
-    for name, unit in (("dt", " ms"), ("steps", "")):
-        found = {a.attrs[name] for a in answers.values() if a.attrs.get(name, rule[name]) != rule[name]}
-        notes += [f"stand-in: {name} = {value:g}{unit} instead of {rule[name]:g}" for value in sorted(found)]
-    if gone := sum(a.attrs.get("diverged", 0) for a in answers.values()):
-        notes.append(f"{gone} members diverged and count as not trained")
-    return notes
 
 
 def draw(runs: dict[str, Run], answers: dict[str, xr.Dataset]) -> dict[str, Any]:

@@ -25,6 +25,8 @@ from poprnn.tasks.cognitive import Cognitive
 from poprnn.training.run import Run
 from poprnn.training.settings import Setup
 
+ALL = "all"
+"""Among ``tasks``: one network learns all twenty rules. No claim is judged by it."""
 COSTS = ("n_steps", "seconds", "operations")
 Table = dict[tuple[str, str], list[xr.Dataset]]
 """What there is of each task and method: one answer for each setting of its hyperparameters."""
@@ -55,16 +57,20 @@ class Trained(NamedTuple):
 def populations(scale: Mapping[str, Any]) -> list[Trained]:
     """All of a scale: ``tasks`` by ``methods`` but those in ``leave_out``, and each of ``rules`` by ``rules_method``.
 
-    CD is trained once for each of ``n_increments``, SCTT and DASC for each of these and of ``base_weight``.
+    CD is trained once for each of ``n_increments``, SCTT and DASC for each of these and of ``base_weight``. The task
+    ``"all"`` has ``all_members``.
 
     Raises ``ConfigurationError`` for an entry of ``leave_out`` that names no pair of them.
     """
-    tasks, rules = (list(find_rules(tuple(scale[k]))) if scale[k] else [] for k in ("tasks", "rules"))
+    single = tuple(task for task in scale["tasks"] if task != ALL)
+    tasks, rules = (list(find_rules(names)) if names else [] for names in (single, tuple(scale["rules"])))
+    tasks += [ALL] * (ALL in scale["tasks"])
     pairs = {f"{task} {name}": (task, name) for task in tasks for name in scale["methods"]}
     for pair in scale["leave_out"]:
         if pair not in pairs:
             raise ConfigurationError(f"leave_out: '{pair}' is no task and method of the table{nearest(pair, pairs)}")
-    chosen = [("table", *pairs[p], scale["members"]) for p in pairs if p not in scale["leave_out"]]
+    members = dict.fromkeys(tasks, scale["members"]) | {ALL: scale["all_members"]}
+    chosen = [("table", *pairs[p], members[pairs[p][0]]) for p in pairs if p not in scale["leave_out"]]
     chosen += [("rules", rule, scale["rules_method"], scale["rules_members"]) for rule in rules]
     out = [
         Trained(part, task, name, *options, members)
@@ -98,12 +104,20 @@ def experiments(scale: dict[str, Any]) -> dict[str, Setup]:
 
 
 def answers(runs: dict[str, Run], scale: dict[str, Any], ask: Any) -> dict[str, xr.Dataset]:
-    """The learning curve of each population, with the operations of its training (of members that did not diverge)."""
+    """The learning curve of each population, with the operations of its training (of members that did not diverge).
+
+    Where all rules were learnt together also ``by_rule`` (member, rule): performance at the end, on fresh trials.
+    """
     out = {}
     for p in populations(scale):
         counted = ask(p.label, "flops", runs[p.label])
         total = float(counted["operations"].sum()) if "operations" in counted else float("nan")
         out[p.label] = learning(runs[p.label]).assign_attrs(operations=total, dt=scale["dt"], **p._asdict())
+        if p.task == ALL:
+            scored = ask(p.label, "performance", runs[p.label], n_trials=scale["all_trials"])
+            if "performance" in scored:
+                by_rule = scored["performance"].rename(head="rule").reindex(member=runs[p.label].member_index)
+                out[p.label] = out[p.label].assign(by_rule=by_rule)
     return out
 
 
@@ -118,10 +132,14 @@ def part(answers: Mapping[str, xr.Dataset], name: str) -> Table:
 
 def cost(tried: Iterable[xr.Dataset], name: str = "n_steps") -> float:
     """What the setting that needs the fewest steps needed: steps, seconds or operations; infinite where all failed."""
-    tried = list(tried)
-    steps = [steps_needed(a) for a in tried]
-    best = int(np.argmin(steps))
-    return steps[best] if name == "n_steps" or np.isinf(steps[best]) else float(tried[best].attrs[name])
+    fastest = best(tried)
+    steps = steps_needed(fastest)
+    return steps if name == "n_steps" or np.isinf(steps) else float(fastest.attrs[name])
+
+
+def best(tried: Iterable[xr.Dataset]) -> xr.Dataset:
+    """The setting that needs the fewest steps; the first where all failed."""
+    return min(tried, key=steps_needed)
 
 
 # --- verdicts ------------------------------------------------------------------------------------------------------
@@ -175,6 +193,7 @@ def _judge_l2(table: Table, rule: dict[str, Any]) -> Claim:
     words, notes = [], []
     needed = [(task, name) for task in rule["tasks"] for name in (*rule["fail"], *rule["learn"])]
     used = {pair: table[pair] for pair in needed if pair in table}
+    short: Table = {}
     for (task, name), tried in used.items():
         steps = cost(tried)
         if name in rule["fail"]:
@@ -187,9 +206,11 @@ def _judge_l2(table: Table, rule: dict[str, Any]) -> Claim:
             if np.isinf(steps) and _unfinished(tried, high):
                 holds = None
         clauses.append(holds)
+        if holds is None:
+            short[task, name] = tried
         words.append(f"{task} {name} {ten_thousands(steps)}{tail}")
     clauses += [None] * (len(needed) - len(used))
-    notes += _missing(used, needed) + _about(used, rule) + _short_of(used, rule["steps"])
+    notes += _missing(used, needed) + _about(used, rule) + _short_of(short, rule["steps"])
     return _claim(rule, words, used, all_of(clauses), notes)
 
 
@@ -268,8 +289,8 @@ def _claim(rule: dict[str, Any], words: list[str], used: Table, passed: bool | N
 
 
 def draw(runs: dict[str, Run], answers: dict[str, xr.Dataset]) -> dict[str, Any]:
-    """Table 1 (steps, time, operations), figure 1B for every task, figure 1C."""
-    from poprnn.recipes._long_dependencies_figures import draw_bars, draw_curves, draw_table
+    """Table 1 (steps, time, operations), figure 1B for every task, figure 1C, and all rules learnt by one network."""
+    from poprnn.recipes._long_dependencies_figures import draw_bars, draw_curves, draw_rules, draw_table
 
     table, by_rule = part(answers, "table"), part(answers, "rules")
     figures: dict[str, Any] = {}
@@ -280,4 +301,7 @@ def draw(runs: dict[str, Run], answers: dict[str, xr.Dataset]) -> dict[str, Any]
         figures["figure_1b"] = draw_curves(table)
     if by_rule:
         figures["figure_1c"] = draw_bars({task: cost(tried) for (task, _), tried in by_rule.items()})
+    together = {name: best(tried) for (task, name), tried in table.items() if task == ALL}
+    if together := {name: answer["by_rule"] for name, answer in together.items() if "by_rule" in answer}:
+        figures["all_rules"] = draw_rules(together)
     return figures

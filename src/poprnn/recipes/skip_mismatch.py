@@ -15,6 +15,7 @@ from poprnn.recipes._long_dependencies import (
     learning,
     method,
     setup,
+    stand_ins,
     steps_needed,
 )
 from poprnn.recipes.contract import Claim, bootstrap
@@ -41,8 +42,9 @@ def experiments(scale: dict[str, Any]) -> dict[str, Setup]:
     for task in find_rules(tuple(scale["tasks"])):
         name = scale["exception_method"] if task in odd else scale["method"]
         out[TRAINED + task] = _population(scale, task, name, 1)
+    (training_task,) = find_rules((scale["training_task"],))
     for name in scale["training_methods"]:
-        out[STILL + name] = _population(scale, scale["training_task"], name, scale["training_increments"])
+        out[STILL + name] = _population(scale, training_task, name, scale["training_increments"])
     return out
 
 
@@ -66,27 +68,26 @@ def answers(runs: dict[str, Run], scale: dict[str, Any], ask: Any) -> dict[str, 
         about |= {"dt": scale["dt"]}
         if label.startswith(STILL):
             name = label.removeprefix(STILL)
-            out[label] = xr.Dataset(attrs=about | {"method": name, "until": on_until(run, name)})
+            (task,) = find_rules((scale["training_task"],))
+            out[label] = xr.Dataset(attrs=about | {"task": task, "method": name, "until": on_until(run, name)})
             continue
         options = {"spans": spans, "base_weight": scale["base_weight"], "n_trials": scale["n_trials"]}
         found = ask(label, "dynamics_mismatch", run, **options)
         if "mismatch" in found:
             found = found.assign_coords(span=list(scale["thetas"]))
             found = found.assign(trained=_middle(curve).sel(member=found["member"]) & bool(np.isfinite(about["steps"])))
-        out[label] = found.assign_attrs(about)
+        out[label] = found.assign_attrs(about, base_weight=scale["base_weight"])
     return out
 
 
 def _middle(curve: xr.Dataset) -> xr.DataArray:
     """Who is between the 10th and the 90th percentile of performance at the end, those that diverged the last of all.
 
-    As many as the criterion's mean is of.
+    They are those that the criterion is the mean of.
     """
     last = np.nan_to_num(curve["performance"].values[-1].astype(float))
-    order, n = np.argsort(last, kind="stable"), len(last)
-    first, end = int(CRITERION.lowest * n + 1e-9), int(np.ceil(CRITERION.highest * n - 1e-9))
-    chosen = np.zeros(n, bool)
-    chosen[order[first : max(end, first + 1)]] = True
+    chosen = np.zeros(len(last), bool)
+    chosen[np.argsort(last, kind="stable")[CRITERION.middle(len(last))]] = True
     return xr.DataArray(chosen, dims="member", coords={"member": curve["member"]})
 
 
@@ -106,16 +107,16 @@ def on_until(run: Run, name: str) -> float:
 def judge(answers: dict[str, xr.Dataset], about: dict[str, Any]) -> list[Claim]:
     """Verdict on L3."""
     (rule,) = about["claims"]
-    tasks = measured_tasks(answers)
+    tasks = {task: a for task, a in measured_tasks(answers).items() if task in rule["tasks"]}
     clauses: list[bool | None] = []
     words, notes = [], []
     interval = None
     if not tasks:
         clauses += [None] * 4
         notes.append("not judged: no population was trained to the criterion")
-    elif _spans(tasks).tolist() != rule["thetas"]:
+    elif _spans(tasks).tolist() != rule["thetas"] or _weights(tasks) != {rule["base_weight"]}:
         clauses += [None] * 4
-        notes.append("not judged: other theta than the rule's were measured")
+        notes.append("not judged: other theta or beta than the rule's were measured")
     else:
         far, lost = (means(tasks, name) for name in ("mismatch", "performance_lost"))
         clauses += [_aligned(far), _breaks(far, rule), _steady(far, rule), _aligned(lost)]
@@ -124,7 +125,9 @@ def judge(answers: dict[str, xr.Dataset], about: dict[str, Any]) -> list[Claim]:
             words.append(f"{name} at theta = {', '.join(map(str, rule['thetas']))}: " + "; ".join(rows))
         interval = _interval(tasks)
     clauses.append(_still_trains(answers, rule, words, notes))
-    notes += _notes(answers, tasks, rule)
+    if left := [task for task in rule["tasks"] if task not in tasks]:
+        notes.append(f"stand-in: without {', '.join(left)} (not trained, or not to the criterion)")
+    notes += stand_ins(answers.values(), rule, {"members": "", "dt": " ms"}, "in training")
     n = sum(int(a["trained"].sum()) for a in tasks.values())
     return [Claim("L3", rule["claim"], rule["paper"], "; ".join(words), interval, n, all_of(clauses), "; ".join(notes))]
 
@@ -188,9 +191,9 @@ def _still_trains(
     clauses: list[bool | None] = []
     for name in rule["train"]:
         answer = answers.get(STILL + name)
-        if answer is None:
+        if answer is None or answer.attrs["task"] != rule["training_task"]:
             clauses.append(None)
-            notes.append(f"not filled: training with {name}")
+            notes.append(f"not filled: training with {name} on {rule['training_task']}")
             continue
         steps, until = answer.attrs["steps"], answer.attrs["until"]
         reached = f"{steps:.0f} steps" if np.isfinite(steps) else "failed"
@@ -202,19 +205,6 @@ def _still_trains(
         else:
             clauses.append(in_time != (kind_of(name)[0] == "CD"))
     return all_of(clauses)
-
-
-def _notes(answers: Mapping[str, xr.Dataset], tasks: Mapping[str, Any], rule: Mapping[str, Any]) -> list[str]:
-    """What is smaller than in the paper."""
-    notes = []
-    if left := [t for t in rule["tasks"] if t not in tasks]:
-        notes.append(f"stand-in: without {', '.join(left)} (not trained, or not to the criterion)")
-    for name, unit in (("members", ""), ("dt", " ms")):
-        found = {a.attrs[name] for a in answers.values() if a.attrs.get(name, rule[name]) != rule[name]}
-        notes += [f"stand-in: {name} = {value:g}{unit} instead of {rule[name]:g}" for value in sorted(found)]
-    if gone := sum(a.attrs.get("diverged", 0) for a in answers.values()):
-        notes.append(f"{gone} members diverged in training")
-    return notes
 
 
 def draw(runs: dict[str, Run], answers: dict[str, xr.Dataset]) -> dict[str, Any]:
@@ -238,3 +228,7 @@ def draw(runs: dict[str, Run], answers: dict[str, xr.Dataset]) -> dict[str, Any]
 
 def _spans(tasks: Mapping[str, xr.Dataset]) -> np.ndarray:
     return np.asarray(next(iter(tasks.values()))["span"].values, float)
+
+
+def _weights(tasks: Mapping[str, xr.Dataset]) -> set[float]:
+    return {float(a.attrs["base_weight"]) for a in tasks.values()}

@@ -15,8 +15,7 @@ from jax import lax
 from poprnn.cells.contract import Context, Parameters, add_drives
 from poprnn.core.arrays import Array, PRNGKey, Scalar, Tree
 from poprnn.tasks.contract import Piecewise, Stage
-from poprnn.training import unroll as unrolling
-from poprnn.training.batches import activity_penalty, draw, seen_by_steps, trains_last_readout
+from poprnn.training.batches import activity_penalty, draw, seen_by_steps, sequence_of, trains_last_readout
 from poprnn.training.dynamics import Dynamics
 from poprnn.training.steps import Plan, Steps
 
@@ -226,17 +225,10 @@ def _loss(
         q_steps, carry = lax.stop_gradient((eqx.filter(prepared, eqx.is_inexact_array), carry))
     else:
         q_steps = eqx.filter(prepared, eqx.is_inexact_array)
-    inputs = trials.inputs
-    if not isinstance(inputs, Piecewise):
-        inputs = _to_length(jnp.swapaxes(inputs, 0, 1), max(n_steps, task.capacity))
-    sequence = unrolling.Sequence(
-        inputs,
-        step_keys,
-        jnp.int32(n_steps),
-        context,
-        seen_by_steps(trials, task, training.method),
-        fixed=eqx.filter(prepared, eqx.is_inexact_array, inverse=True),
-    )
+    sequence = sequence_of(setting, trials, step_keys, context, seen_by_steps(trials, task, training.method))
+    sequence = sequence._replace(fixed=eqx.filter(prepared, eqx.is_inexact_array, inverse=True))
+    if not isinstance(sequence.inputs, Piecewise):
+        sequence = sequence._replace(inputs=_to_length(sequence.inputs, max(n_steps, task.capacity)))
     emit = dynamics.output if task.readout == "all" else None
     steps = Steps(dynamics, emit, penalty, Plan(n_steps, 1, 1, keep_drive=True))
     carry, values, sums = _steps(steps, q_steps, carry, sequence, n_steps)

@@ -38,11 +38,19 @@ class TrimmedMean(Monitor):
         if self.lowest >= self.highest:
             raise ConfigurationError(f"TrimmedMean: lowest = {self.lowest} must be below highest = {self.highest}")
 
-    def mean(self, scores: Float[np.ndarray, "member"]) -> Any:
-        """Mean of the members between the percentiles; with very few members nobody is left out."""
-        n = len(scores)
+    def middle(self, n: int) -> slice:
+        """Places, from the lowest score up, of the members between the percentiles; of very few, nobody is left out.
+
+        >>> TrimmedMean().middle(10), TrimmedMean().middle(2)
+        (slice(1, 9, None), slice(0, 2, None))
+        """
+        # shares of n that are whole numbers stay so whatever the rounding error
         first, last = int(np.floor(self.lowest * n + 1e-9)), int(np.ceil(self.highest * n - 1e-9))
-        return np.mean(np.sort(scores)[first : max(last, first + 1)])
+        return slice(first, max(last, first + 1))
+
+    def mean(self, scores: Float[np.ndarray, "member"]) -> Any:
+        """Mean of the members between the percentiles."""
+        return np.mean(np.sort(scores)[self.middle(len(scores))])
 
     def update(self, state: Tree, observation: Observation) -> tuple[Tree, Bool[np.ndarray, "member"]]:
         """Compare the mean with the threshold."""
