@@ -473,7 +473,7 @@ def test_training_compiles_once_for_all_lengths():
 
 @pytest.mark.slow
 def test_networks_learn_it():
-    """Far above the half that any fixed rule earns, hence the feedback is used; how soon all of it is depends on luck."""
+    """Far above the half that any fixed rule earns, hence feedback is used; how soon all of it is depends on luck."""
     cell = pr.cells.LeakyRNN(n_units=50, tau=100.0, self_interaction="outside", activation="relu", self_connection=True)
     run = pr.fit(
         make(dt=25.0),
