@@ -78,7 +78,7 @@ class Cell(Blueprint):
         # a part of one's own takes the place of an inherited finer split, which would otherwise win without a word
         replaced: tuple[str, ...] = ()
         if "step" in vars(cls) and "update" not in vars(cls):
-            replaced = ("input_product", "input_noise", "input_drive", "recurrent_drive", "update")
+            replaced = ("input_product", "input_noise", "input_drive", "noise_start", "recurrent_drive", "update")
         elif "input_drive" in vars(cls):
             replaced = ("input_product", "input_noise")
         for part in replaced:
@@ -121,6 +121,21 @@ class Cell(Blueprint):
         del prepared, key, context
         return product
 
+    def noise_start(self, prepared: dict[str, Any], *, key: PRNGKey) -> Float[Array, "unit"] | None:
+        """What noise with a memory is before the first step of a trial; ``None``: the cell has no such noise."""
+        del prepared, key
+        return None
+
+    def noise_block(
+        self, prepared: dict[str, Any], memory: Float[Array, "unit"], white: Float[Array, "time unit"]
+    ) -> tuple[Float[Array, "time unit"], Float[Array, "time unit"]]:
+        """Noise with a memory for a whole block of steps, which follow the one that left ``memory``.
+
+        What is remembered after every step, and what it adds to the drive there; made of ``white``, N(0, 1). Noise is
+        data: no gradient passes.
+        """
+        raise NotImplementedError
+
     def recurrent_drive(self, prepared: dict[str, Any], state: Tree) -> Tree | None:
         """What the state adds, to be summed with :meth:`input_drive`; ``None`` if the cell does not split."""
         del prepared, state
@@ -138,6 +153,10 @@ class Cell(Blueprint):
             raise NotImplementedError(f"{type(self).__name__} defines neither step nor update")
         drive_key, update_key = jax.random.split(key)
         drive = self.input_drive(prepared, input, key=drive_key, context=context)
+        if (memory := self.noise_start(prepared, key=drive_key)) is not None:  # a step alone knows no step before it
+            drive = add_product(
+                drive, self.noise_block(prepared, memory, jax.random.normal(key, (1, *memory.shape)))[1][0]
+            )
         drive = add_drives(drive, self.recurrent_drive(prepared, state))
         return self.update(prepared, state, drive, key=update_key, context=context)
 

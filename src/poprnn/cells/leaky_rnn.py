@@ -13,10 +13,6 @@ from poprnn.cells.contract import Cell, Context, Parameters
 from poprnn.core.arrays import Array, Float, PRNGKey
 from poprnn.core.blueprint import Finite, Fraction, NonNegative, Positive, PositiveInt, Tuple, is_zero
 from poprnn.core.errors import ConfigurationError, NotApplicableError
-from poprnn.core.trees import Constant
-
-State = Any
-"""h, or with noise that has a memory ``{"h": h, "noise": eta}``; drives come in the same form."""
 
 
 class LeakyRNN(Cell):
@@ -191,12 +187,9 @@ class LeakyRNN(Cell):
         index = jnp.arange(self.n_units)
         return ((index >= bounds[0]) & (index < bounds[1])).astype(jnp.float32)
 
-    def initial_state(self, prepared: dict[str, Any], *, key: PRNGKey) -> State:
-        """``state_start`` · U(0, 1), and the noise where it has a memory."""
-        h = self.state_start * jax.random.uniform(key, (self.n_units,))
-        if self.noise_tau is None:
-            return h
-        return {"h": h, "noise": Constant(jax.random.normal(jax.random.fold_in(key, 1), h.shape))}
+    def initial_state(self, prepared: dict[str, Any], *, key: PRNGKey) -> Float[Array, "unit"]:
+        """``state_start`` · U(0, 1)."""
+        return self.state_start * jax.random.uniform(key, (self.n_units,))
 
     def input_product(self, prepared: dict[str, Any], input: Float[Array, "input"]) -> Float[Array, "unit"]:
         """B x + c."""
@@ -204,47 +197,54 @@ class LeakyRNN(Cell):
 
     def input_noise(
         self, prepared: dict[str, Any], product: Float[Array, "unit"], *, key: PRNGKey, context: Context
-    ) -> State:
-        """White noise added; noise with a memory comes as what is new in it at this step."""
+    ) -> Float[Array, "unit"]:
+        """White noise added."""
         if self.noise_tau is not None:
-            return {"h": product, "noise": Constant(prepared["noise_scale"] * jax.random.normal(key, product.shape))}
+            return product
         scaled = self.self_interaction == "inside" and not is_zero(self.noise)
         return noisy(product, self.noise * prepared["alpha"] if scaled else self.noise, key=key)
 
-    def recurrent_drive(self, prepared: dict[str, Any], state: State) -> State:
+    def noise_start(self, prepared: dict[str, Any], *, key: PRNGKey) -> Float[Array, "unit"] | None:
+        """N(0, 1), where noise has a memory."""
+        return None if self.noise_tau is None else jax.random.normal(key, (self.n_units,))
+
+    def noise_block(
+        self, prepared: dict[str, Any], memory: Float[Array, "unit"], white: Float[Array, "time unit"]
+    ) -> tuple[Float[Array, "time unit"], Float[Array, "time unit"]]:
+        """eta(t) = a eta(t-1) + s xi(t) for all steps at once: a^(t+1) eta(-1) + sum_{u <= t} a^(t-u) s xi(u)."""
+        decay, steps = prepared["noise_decay"], jnp.arange(len(white))
+        gap = steps[:, None] - steps[None, :]
+        weights = jnp.where(gap >= 0, prepared["noise_scale"] * decay ** jnp.maximum(gap, 0), 0.0)
+        eta = weights @ white + decay ** (steps + 1)[:, None] * memory
+        eta = lax.stop_gradient(eta)
+        return eta, (self.noise * prepared["alpha"] if self.self_interaction == "inside" else self.noise) * eta
+
+    def recurrent_drive(self, prepared: dict[str, Any], state: Float[Array, "unit"]) -> Float[Array, "unit"]:
         """A h."""
-        if isinstance(state, dict):
-            return {"h": state["h"] @ prepared["A"].T}
         return state @ prepared["A"].T
 
-    def update(self, prepared: dict[str, Any], state: State, drive: State, *, key: PRNGKey, context: Context) -> State:
+    def update(
+        self,
+        prepared: dict[str, Any],
+        state: Float[Array, "unit"],
+        drive: Float[Array, "unit"],
+        *,
+        key: PRNGKey,
+        context: Context,
+    ) -> Float[Array, "unit"]:
         """The activation function, and the leak where it stands outside."""
-        if isinstance(state, dict):
-            noise = self._noise(prepared, state, drive)
-            drive = self._with_noise(prepared, drive, noise)
-            h = self.update(prepared, state["h"], drive, key=key, context=context)
-            return {"h": h, "noise": Constant(noise)}
         if self.self_interaction == "inside":
             return self.f(drive)
         return state + prepared["alpha"] * (self.f(drive) - state)  # one difference: alpha's gradient is one sum
 
-    def _noise(self, prepared: dict[str, Any], state: Any, drive: Any) -> Float[Array, "unit"]:
-        return lax.stop_gradient(prepared["noise_decay"] * state["noise"].value + drive["noise"].value)
-
-    def _with_noise(self, prepared: dict[str, Any], drive: Any, noise: Float[Array, "unit"]) -> Float[Array, "unit"]:
-        scale = self.noise * prepared["alpha"] if self.self_interaction == "inside" else self.noise
-        return drive["h"] + scale * noise
-
-    def derivative(self, prepared: dict[str, Any], state: State, drive: State) -> State:
+    def derivative(
+        self, prepared: dict[str, Any], state: Float[Array, "unit"], drive: Float[Array, "unit"]
+    ) -> Float[Array, "unit"]:
         """``dt · dh/dt = alpha (-h + f(drive))``; only "outside" discretises a differential equation."""
         if not self.is_flow:
             raise NotApplicableError(
                 "leaky_rnn with self_interaction = 'inside' is a map, not a flow; use self_interaction = 'outside'"
             )
-        if isinstance(state, dict):
-            noise = self._noise(prepared, state, drive)
-            change = self.derivative(prepared, state["h"], self._with_noise(prepared, drive, noise))
-            return {"h": change, "noise": Constant(noise - state["noise"].value)}
         return prepared["alpha"] * (self.f(drive) - state)
 
     @property
@@ -252,7 +252,7 @@ class LeakyRNN(Cell):
         """Only "outside" discretises a differential equation."""
         return self.self_interaction == "outside"
 
-    def readout(self, prepared: dict[str, Any], state: State) -> Float[Array, "output"]:
+    def readout(self, prepared: dict[str, Any], state: Float[Array, "unit"]) -> Float[Array, "output"]:
         """g[W_out h + b_out]."""
-        h = state["h"] if isinstance(state, dict) else state
-        return activation(self.output_activation, self.negative_slope)(h @ prepared["W_out"].T + prepared["b_out"])
+        h = state @ prepared["W_out"].T + prepared["b_out"]
+        return activation(self.output_activation, self.negative_slope)(h)

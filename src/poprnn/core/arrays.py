@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
 Tree = Any
 """A nested structure (dicts, tuples) of arrays."""
@@ -11,4 +11,4 @@ PRNGKey = Key[Array, ""]
 Scalar = Float[Array, ""]
 Count = Int[Array, ""] | int
 
-__all__ = ["Array", "Bool", "Count", "Float", "Int", "Key", "PRNGKey", "Scalar", "Tree"]
+__all__ = ["Array", "Bool", "Count", "Float", "Int", "Key", "PRNGKey", "Scalar", "Tree", "UInt32"]

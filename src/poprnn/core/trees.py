@@ -1,7 +1,5 @@
 """Trees of arrays that share a first axis."""
 
-from typing import Any, NamedTuple
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -10,33 +8,23 @@ from jax import lax
 from poprnn.core.arrays import Array, Bool, Count, Tree
 
 
-class Constant(NamedTuple):
-    """Marks a real array that no gradient passes (noise that a state or a drive carries along)."""
-
-    value: Array
-
-
 def floats(tree: Tree) -> Tree:
     """The real-valued part of a tree, which is what gradients exist for; ``None`` in place of everything else.
 
-    >>> floats({"h": jnp.ones(1), "n": 3, "noise": Constant(jnp.ones(1))})
-    {'h': Array([1.], dtype=float32), 'n': None, 'noise': None}
+    >>> floats({"h": jnp.ones(1), "n": 3})
+    {'h': Array([1.], dtype=float32), 'n': None}
     """
     return split(tree)[0]
 
 
 def split(tree: Tree) -> tuple[Tree, Tree]:
     """A tree as the part that gradients exist for and the rest; the inverse of :func:`join`."""
-    return eqx.partition(tree, eqx.is_inexact_array, is_leaf=_is_constant)
+    return eqx.partition(tree, eqx.is_inexact_array)
 
 
 def join(part: Tree, rest: Tree) -> Tree:
     """The tree whose parts these are."""
-    return eqx.combine(part, rest, is_leaf=_is_constant)
-
-
-def _is_constant(leaf: Any) -> bool:
-    return isinstance(leaf, Constant)
+    return eqx.combine(part, rest)
 
 
 def row(tree: Tree, i: Count | int) -> Tree:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from poprnn.cells.contract import Cell, Context, add_drives, add_product
 from poprnn.core.arrays import Count, PRNGKey, Tree
+from poprnn.core.errors import NotApplicableError
 from poprnn.tasks.contract import Task
 from poprnn.training.methods.contract import Method
 
@@ -22,6 +23,8 @@ class Carry(NamedTuple):
     """What the method remembers (anchors of skips)."""
     task: Tree
     """Closed loop: the task's state and the last output; else empty."""
+    noise: Tree = None
+    """Noise with a memory, at a block's beginning; steps do not see it."""
 
 
 class Dynamics(NamedTuple):
@@ -37,7 +40,12 @@ class Dynamics(NamedTuple):
         cell_key, task_key = jax.random.split(key)
         state = self.cell.initial_state(prepared, key=cell_key)
         loop = () if self.task is None else (self.task.begin(trial, key=task_key), jnp.zeros(n_outputs))
-        return Carry(state, self.method.init(state), loop)
+        noise = self.cell.noise_start(prepared, key=jax.random.fold_in(cell_key, 1))
+        if noise is not None and self.task is not None and not self.cell.splits_input:
+            raise NotApplicableError(
+                f"cell '{self.cell.name()}' has noise with a memory: in a closed loop it must define input_product"
+            )
+        return Carry(state, self.method.init(state), loop, noise)
 
     def external(self, prepared: Prepared, input: Tree, *, key: PRNGKey, context: Context) -> Tree:
         """Drive that does not depend on the state. In a closed loop that is the noise, if the cell tells it apart."""

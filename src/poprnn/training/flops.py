@@ -243,7 +243,8 @@ def _loss(
 
 def _steps(steps: Steps, q: Tree, carry: Tree, sequence: Any, n_steps: int) -> tuple[Tree, Tree, Tree]:
     """All steps and what is read from them: the last carry, outputs ``[time, trial, …]`` and sums."""
-    drives = steps.external(q, sequence, 0)
+    drives, _ = steps.external(q, carry.noise, sequence, 0)
+    carry = carry._replace(noise=None)
     carries = []
     for t in range(n_steps):
         drive = add_drives(jax.tree.map(lambda a, t=t: a[t], drives), steps.recurrent(q, carry, sequence))

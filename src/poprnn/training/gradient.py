@@ -22,7 +22,7 @@ class GradientSteps(Steps):
         self, q: Prepared, sequence: Sequence, kept: Kept, carry_cotangent: Carry, emitted_cotangent: Emitted
     ) -> tuple[Prepared, Carry]:
         """Gradients in the prepared parameters and in the first carry."""
-        loop = jax.tree.map(jnp.zeros_like, q), trees.floats(carry_cotangent)
+        loop = jax.tree.map(jnp.zeros_like, q), trees.floats(carry_cotangent._replace(noise=None))
         if self.n_segments == 1:
             return self._without_start(sequence, *self.segment_backward(q, sequence, kept, 0, emitted_cotangent, *loop))
         n_segments = self._n_segments_of(sequence)
@@ -30,18 +30,14 @@ class GradientSteps(Steps):
         empty = self._empty_emitted(q, trees.row(kept.starts, 0), sequence)
 
         def one(i: Count, loop: Any) -> Any:
-            states, drives, *gradients = loop
+            states, drives, noises, *gradients = loop
             index = n_segments - 1 - i
-            again = Kept(states, drives, kept.starts)
+            again = Kept(states, drives, noises, kept.starts)
             segment = self.segment(q, trees.row(kept.starts, index), sequence, index, *empty, again)
             again = segment[1] or again
-            return (
-                again.states,
-                again.drives,
-                *self.segment_backward(q, sequence, again, index, emitted_cotangent, *gradients),
-            )
+            return *again[:3], *self.segment_backward(q, sequence, again, index, emitted_cotangent, *gradients)
 
-        loop = fori_loop(0, n_segments - first_segment, one, (kept.states, kept.drives, *loop))[2:]
+        loop = fori_loop(0, n_segments - first_segment, one, (*kept[:3], *loop))[3:]
         return self._without_start(sequence, *loop)
 
     def _first_step(self, sequence: Sequence) -> Count | int:
@@ -79,14 +75,15 @@ class GradientSteps(Steps):
             before = trees.rows(kept.states, base, size)
             after = trees.rows(kept.states, base + 1, size)
             g_read, g_after = self._read_backward(q, after, exists & counts, sequence, cotangent, t0)
+            noise = trees.row(kept.noises, position)
             matrices, vectors = eqx.partition(q, lambda a: a.ndim >= 2)
             drive, matrices_vjp, rest = jax.vjp(
-                lambda m: trees.split(self._drive(eqx.combine(m, vectors), before, sequence, t0)),
+                lambda m: trees.split(self._drive(eqx.combine(m, vectors), before, noise, sequence, t0)),
                 matrices,
                 has_aux=True,
             )
             _, vectors_vjp = jax.vjp(
-                lambda v: trees.floats(self._drive(eqx.combine(matrices, v), before, sequence, t0)), vectors
+                lambda v: trees.floats(self._drive(eqx.combine(matrices, v), before, noise, sequence, t0)), vectors
             )
             drives, place = (kept.drives, base) if self.plan.keep_drive else (trees.join(drive, rest), 0)
             steps = jnp.clip(self._first_step(sequence) - t0, 0, size), jnp.clip(length - t0, 0, size)
@@ -113,9 +110,9 @@ class GradientSteps(Steps):
         exists = steps < sequence.length
         return exists, jnp.ones_like(exists) if sequence.no_gradient is None else steps >= sequence.no_gradient
 
-    def _drive(self, q: Prepared, before: Carry, sequence: Sequence, t0: Count) -> Tree:
+    def _drive(self, q: Prepared, before: Carry, noise: Tree, sequence: Sequence, t0: Count) -> Tree:
         recurrent = jax.vmap(lambda c: self.recurrent(q, c, sequence))(before)
-        return add_drives(self.external(q, sequence, t0), recurrent)
+        return add_drives(self.external(q, noise, sequence, t0)[0], recurrent)
 
     def _read_backward(
         self, q: Prepared, after: Carry, exists: Array, sequence: Sequence, cotangent: Emitted, t0: Count

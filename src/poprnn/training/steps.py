@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from poprnn.cells.contract import Context, add_drives
+from poprnn.cells.contract import Context, add_drives, add_product
 from poprnn.core import loops, mapping, trees
 from poprnn.core.arrays import Array, Bool, Count, Key, Tree
+from poprnn.core.keys import normal_from, step_bits
 from poprnn.core.loops import fori_loop
 from poprnn.tasks.contract import Piecewise
 from poprnn.training.dynamics import Carry, Dynamics, Prepared, context_at
@@ -53,6 +54,9 @@ class Plan(NamedTuple):
     keep_drive: bool
 
 
+NOISE_STREAM = 2**32 - 1
+"""Where the keys of single steps (twice the time, and one more) do not come."""
+
 Read = Callable[[Prepared, Carry], Tree]
 
 
@@ -63,6 +67,8 @@ class Kept(NamedTuple):
     """States of one segment, one more than steps."""
     drives: Tree
     """Drives of one segment, or nothing."""
+    noises: Tree
+    """What noise with a memory was at the beginning of every block of one segment, or nothing."""
     starts: Tree
     """First states of all segments, if there are several."""
 
@@ -77,8 +83,8 @@ class Steps:
 
     # --- one step or block, all trials -------------------------------------------------------------------------
 
-    def external(self, q: Prepared, sequence: Sequence, t0: Count) -> Tree:
-        """Drive by the inputs for a block, ``[time, trial, …]``."""
+    def external(self, q: Prepared, noise: Tree, sequence: Sequence, t0: Count) -> tuple[Tree, Tree]:
+        """Drive by the inputs and noise for a block, and the noise's memory after every step: ``[time, trial, …]``."""
         q = eqx.combine(q, sequence.fixed)
         steps = t0 + jnp.arange(self.plan.block)
         inputs, by_time = sequence.inputs, None
@@ -99,7 +105,19 @@ class Steps:
             return self.dynamics.external(q, input, key=noise_key, context=context)
 
         over_trials = jax.vmap(one, (0, 0, None, 0))
-        return jax.vmap(over_trials, (by_time, None, 0, None))(inputs, sequence.keys, steps, sequence.trials)
+        drives = jax.vmap(over_trials, (by_time, None, 0, None))(inputs, sequence.keys, steps, sequence.trials)
+        if noise is None:
+            return drives, None
+
+        keys = jax.vmap(lambda k: jax.random.fold_in(k, NOISE_STREAM))(sequence.keys)
+        draw = jax.vmap(lambda key, time: step_bits(key, time, noise.shape[-1]), (0, None))
+        times = sequence.first + steps
+        # bits are drawn apart: fused with what makes numbers of them they take half as long again
+        bits = loops.apart(lambda: jax.vmap(draw, (None, 0))(keys, times), sequence.length)
+        white = normal_from(bits)  # time first, as it is used
+        colour = jax.vmap(lambda memory, white: self.dynamics.cell.noise_block(q, memory, white), (0, 1), 1)
+        memories, noises = colour(noise, white)
+        return add_product(drives, noises), memories
 
     def recurrent(self, q: Prepared, carry: Carry, sequence: Sequence) -> Tree | None:
         """Drive by the state, ``[trial, …]``."""
@@ -137,17 +155,14 @@ class Steps:
     def workspace(self, q: Prepared, carry: Carry, sequence: Sequence) -> Kept:
         """Cleared memory for states and drives."""
         n_steps = self.plan.segment * self.plan.block
-        states = jax.tree.map(lambda a: jnp.zeros((n_steps + 1, *a.shape), a.dtype), carry)
+        many = lambda n, tree: jax.tree.map(lambda a: jnp.zeros((n, *a.shape), a.dtype), tree)
+        states, noises = many(n_steps + 1, carry._replace(noise=None)), many(self.plan.segment, carry.noise)
         drives: Tree = ()
         if self.plan.keep_drive:
-            shapes = jax.eval_shape(lambda: self.external(q, sequence, jnp.int32(0)))
+            shapes = jax.eval_shape(lambda: self.external(q, carry.noise, sequence, jnp.int32(0))[0])
             drives = jax.tree.map(lambda s: jnp.zeros((n_steps, *s.shape[1:]), s.dtype), shapes)
-        starts = (
-            ()
-            if self.n_segments == 1
-            else jax.tree.map(lambda a: jnp.zeros((self.n_segments, *a.shape), a.dtype), carry)
-        )
-        return Kept(states, drives, starts)
+        starts = () if self.n_segments == 1 else many(self.n_segments, carry)
+        return Kept(states, drives, noises, starts)
 
     def forward(
         self, q: Prepared, carry: Carry, sequence: Sequence, workspace: Kept | None
@@ -182,16 +197,18 @@ class Steps:
         """The blocks of one segment; with a workspace, states and drives are left in it."""
         size, first = self.plan.block, index * self.plan.segment
         keep = workspace is not None
-        states, drives = (workspace.states, workspace.drives) if workspace is not None else (self._one_block(carry), ())
-        states = trees.put(states, carry, 0)
+        moving, noise = carry._replace(noise=None), carry.noise
+        states, drives, noises, _ = workspace if workspace is not None else (self._one_block(moving), (), (), ())
+        states = trees.put(states, moving, 0)
         transposed = _transpose(q)
         length = mapping.population_maximum(sequence.length)
 
         def block(i: Count, loop: Any) -> Any:
-            carry, states, drives, outputs, sums = loop
+            carry, noise, states, drives, noises, outputs, sums = loop
             t0 = (first + i) * size
             base = i * size if keep else 0
-            external = self.external(q, sequence, t0)
+            noises = trees.put(noises, noise, i)
+            external, memories = self.external(q, noise, sequence, t0)
 
             def step(j: Count, loop: Any) -> Any:
                 carry, states, drives = loop
@@ -214,12 +231,14 @@ class Steps:
                 values, total = self._read_block(q, trees.rows(states, base + 1, size), t0, sequence)
                 outputs = trees.put_rows(outputs, values, t0)
                 sums = jax.tree.map(jnp.add, sums, total)
-            return carry, states, drives, outputs, sums
+            noise = None if noise is None else trees.row(memories, n_steps - 1)
+            return carry, noise, states, drives, noises, outputs, sums
 
         n_blocks = jnp.clip(-(-length // size) - first, 0, self.plan.segment)
-        carry, states, drives, outputs, sums = fori_loop(0, n_blocks, block, (carry, states, drives, outputs, sums))
-        kept = None if workspace is None else workspace._replace(states=states, drives=drives)
-        return carry, kept, outputs, sums
+        loop = fori_loop(0, n_blocks, block, (moving, noise, states, drives, noises, outputs, sums))
+        moving, noise, states, drives, noises, outputs, sums = loop
+        kept = None if workspace is None else workspace._replace(states=states, drives=drives, noises=noises)
+        return moving._replace(noise=noise), kept, outputs, sums
 
     def _read_block(self, q: Prepared, carries: Carry, t0: Count, sequence: Sequence) -> tuple[Tree, Tree]:
         """Outputs of the block that begins at ``t0``, zero beyond the length, and its contribution to the sums."""
@@ -240,9 +259,8 @@ class Steps:
 
     def _empty_emitted(self, q: Prepared, carry: Carry, sequence: Sequence) -> tuple[Tree, Tree]:
         n_steps = self.plan.n_blocks * self.plan.block
-        values, sums = jax.eval_shape(
-            lambda: self.read(q, jax.tree.map(lambda a: a[None], carry), jnp.ones(1, bool), sequence)
-        )
+        one = lambda: jax.tree.map(lambda a: a[None], carry._replace(noise=None))
+        values, sums = jax.eval_shape(lambda: self.read(q, one(), jnp.ones(1, bool), sequence))
         return (
             jax.tree.map(lambda s: jnp.zeros((n_steps, *s.shape[1:]), s.dtype), values),
             jax.tree.map(jnp.zeros_like, sums),
