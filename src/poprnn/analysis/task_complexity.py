@@ -1,5 +1,7 @@
 """How much there is to know in the inputs and the targets of a task."""
 
+import functools
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
@@ -126,25 +128,33 @@ def _series(
     channels = task.n_inputs + 2 * task.n_outputs
     backend.require_memory(12 * n_trials * task.capacity * channels, f"{n_trials} trials of '{task.name()}'")
 
+    with backend.precision(32):
+        arrays = jax.tree.map(jnp.asarray, task.arrays() if isinstance(run, Task) else run.arrays)
+        key = jax.random.fold_in(member_key(population_seed, 0, "analysis"), seed)
+        trials = _sampler(task, stage.shared)
+        inputs, targets, length = trials(tuple(stage[:3]), arrays, jax.random.split(key, n_trials))
+    exists = np.arange(task.capacity) < np.asarray(length)[:, None]
+    answered = exists if task.readout == "all" else np.ones((n_trials, 1), bool)
+    asked, answers = _channels(inputs, task.capacity), _channels(targets, answered.shape[1])
+    return (np.full_like(asked, np.nan) if task.closed_loop else asked, exists), (answers, answered)
+
+
+@functools.lru_cache(maxsize=16)
+def _sampler(task: Task, shared_readout: bool) -> Callable[..., Any]:
+    """The program that makes trials, ready for other keys and stages."""
+
     @jax.jit
-    def trials(arrays: Tree, keys: Array) -> Any:
+    def trials(stage: tuple[Array, Array, Array], arrays: Tree, keys: Array) -> Any:
         def one(key: Array) -> Any:
             draw_key, sample_key = jax.random.split(key)
-            setting = task.draw(stage._replace(split="train"), key=draw_key)
+            setting = task.draw(Stage(*stage, shared_readout, "train"), key=draw_key)
             trial = task.sample(setting, arrays, key=sample_key)
             inputs, targets = (in_steps(values, task.capacity) for values in (trial.inputs, trial.targets))
             return inputs, targets, jnp.asarray(setting.length, jnp.int32)
 
         return jax.vmap(one)(keys)
 
-    with backend.precision(32):
-        arrays = jax.tree.map(jnp.asarray, task.arrays() if isinstance(run, Task) else run.arrays)
-        key = jax.random.fold_in(member_key(population_seed, 0, "analysis"), seed)
-        inputs, targets, length = trials(arrays, jax.random.split(key, n_trials))
-    exists = np.arange(task.capacity) < np.asarray(length)[:, None]
-    answered = exists if task.readout == "all" else np.ones((n_trials, 1), bool)
-    asked, answers = _channels(inputs, task.capacity), _channels(targets, answered.shape[1])
-    return (np.full_like(asked, np.nan) if task.closed_loop else asked, exists), (answers, answered)
+    return trials
 
 
 def _channels(values: Tree, n_steps: int) -> Float[np.ndarray, "trial time channel"]:
