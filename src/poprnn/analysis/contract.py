@@ -15,6 +15,7 @@ import numpy as np
 import pydantic
 
 from poprnn.core import catalogue, storage
+from poprnn.core.blueprint import Blueprint
 from poprnn.core.errors import ConfigurationError, NotApplicableError, StorageError, nearest
 from poprnn.training.run import Run
 
@@ -122,7 +123,9 @@ def measure(analysis: str | Callable[..., Any], run: Run, /, *, members: Which =
     data = function(run.select(chosen), **options)
     if "member" in data.dims and "member" not in data.coords:
         data = data.assign_coords(member=run.member_index[chosen])
-    return Result(function.__name__, data, options, left_out)
+    # an option may be a task: a result is kept as plain data
+    plain = {name: value.to_dict() if isinstance(value, Blueprint) else value for name, value in options.items()}
+    return Result(function.__name__, data, plain, left_out)
 
 
 def defaults(function: Callable[..., Any]) -> dict[str, Any]:
