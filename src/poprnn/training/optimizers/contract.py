@@ -37,8 +37,8 @@ class Optimizer(Blueprint):
             parts.append(optax.clip_by_global_norm(self.clip_norm))
         parts.append(self.rule(self.learning_rate if schedule is None else schedule.build()))
         if schedule is not None and schedule.follows_loss:
-            # after the rule, which ends by multiplying with the learning rate: the same as a smaller one. Only RMSProp's
-            # momentum comes later still, and shrinks with it
+            # after the rule, which ends by multiplying with the learning rate: the same as a smaller one. (But for
+            # RMSProp's momentum, which comes later still and so shrinks at once.)
             parts.append(_scaled(schedule))
         return optax.chain(*parts)
 

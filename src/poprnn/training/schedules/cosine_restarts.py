@@ -16,9 +16,9 @@ class CosineRestarts(Schedule):
         value(s) = peak (end_fraction + (1 - end_fraction) (1 + cos(pi s' / T_i)) / 2),   T_i = period · period_factor^i
 
     where s' are the steps since cycle i = 0, 1, 2, … began, rounded down to a multiple of ``every``. There are as many
-    cycles as training lasts. Loshchilov & Hutter, SGDR: stochastic gradient descent with warm restarts, ICLR 2017. Equal
-    to ``torch.optim.lr_scheduler.CosineAnnealingWarmRestarts`` with T_0 = period / every, T_mult = period_factor and
-    eta_min = peak · end_fraction, stepped once in ``every`` training steps. ``Cosine`` has a warm-up, equally long
+    cycles as training lasts. Loshchilov & Hutter, SGDR: stochastic gradient descent with warm restarts, ICLR 2017.
+    Equal to ``torch.optim.lr_scheduler.CosineAnnealingWarmRestarts`` with T_0 = period / every, T_mult = period_factor
+    and eta_min = peak · end_fraction, stepped once in ``every`` training steps. ``Cosine`` has a warm-up, equally long
     cycles, and an end.
 
     Huang, Singh, Rajan, Measuring and controlling solution degeneracy across task-trained recurrent neural networks
