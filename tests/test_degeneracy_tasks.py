@@ -561,7 +561,7 @@ def test_the_twin_asks_the_same_of_the_same_networks(make):
     [
         (T.FlipFlop(n_channels=2, n_steps=25), 0.1),
         (T.DelayedDiscrimination(n_steps=30, pulse_steps=3, latest_onset=3, min_delay=2, max_delay=6), 0.5),
-        (T.SineWave(n_frequencies=2, lowest_hz=2.0, highest_hz=6.0, n_steps=50, input_per_hz=0.2), 0.3),
+        (T.SineWave(n_frequencies=2, lowest_hz=2.0, highest_hz=6.0, n_steps=50, input_per_hz=0.2), 0.1),
         (T.PathIntegration(n_steps=25, turn=0.2, max_speed=0.2), 0.12),
     ],
     ids=lambda v: v.name() if isinstance(v, pr.Task) else "",
