@@ -48,8 +48,10 @@ EVERYTHING = [(family, name) for family in FILES for name in FILES[family]]
 REQUIRED = {
     "arrays": {"digest": "0" * 64},
     "cosine": {"peak": 0.1, "decay_steps": 10},
+    "cosine_restarts": {"peak": 0.1, "period": 10},
     "exponential": {"start": 0.1, "factor": 0.5, "every": 10},
     "piecewise": {"values": (0.1, 0.01), "boundaries": (10,)},
+    "reduce_on_plateau": {"start": 0.1},
 }
 MODULES = sorted(SOURCE.rglob("*.py"))
 

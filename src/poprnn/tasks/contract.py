@@ -137,6 +137,13 @@ class Task(Blueprint):
         del setting, factor
         raise NotApplicableError(f"task '{self.name()}' counts in steps: it cannot be discretised more coarsely")
 
+    def out_of_distribution(self) -> "Task":
+        """The same question outside of what was trained on (longer trials, say), put to the same inputs and outputs.
+
+        ``pr.evaluate(run.on(run.task.out_of_distribution()))`` scores a population on it.
+        """
+        raise NotApplicableError(f"task '{self.name()}' does not say what is out of its distribution")
+
     def sample(self, setting: Setting, arrays: Tree, *, key: PRNGKey) -> Trial:
         """One trial, of ``capacity`` steps in memory and ``setting.length`` in truth."""
         raise NotImplementedError

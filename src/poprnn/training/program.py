@@ -278,6 +278,7 @@ class Program:
             outcome,
         )
         return state._replace(
+            optimizer=training.optimizer.observe(state.optimizer, loss),
             progress=progress,
             monitors=memories,
             diverged=diverged,

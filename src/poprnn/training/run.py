@@ -239,6 +239,28 @@ class Run:
         """Varied hyperparameters, ``[member]`` each."""
         return {name: values[self.member_index] for name, values in stack_varied(self.setup).items()}
 
+    def on(self, task: Task) -> "Run":
+        """The same networks asked another task, of as many inputs, outputs and heads: to be scored, not trained, on it.
+
+        Everything that takes a run (``evaluate``, ``rollout``, analyses) then draws its trials from that task. To go on
+        training on another task, see ``fit(start=…)``.
+
+        Raises:
+            ConfigurationError: a task of other sizes, or one the run's training could not have been set up with.
+
+        >>> import poprnn as pr
+        >>> run = pr.fit(pr.tasks.FlipFlop(n_steps=10), pr.cells.VanillaRNN(n_units=4), epochs=1, steps_per_epoch=1,
+        ...              batch=4, evaluation_batches=1)
+        >>> twice = run.on(run.task.out_of_distribution())
+        >>> pr.rollout(twice, n_trials=2).states.shape
+        (1, 2, 20, 4)
+        """
+        for size in ("n_inputs", "n_outputs", "n_heads"):
+            mine, asked = getattr(self.task, size), getattr(task, size)
+            if mine != asked:
+                raise ConfigurationError(f"task '{task.name()}' has {size} = {asked}, these networks have {mine}")
+        return dataclasses.replace(self, setup=self.setup.replace("task", task), arrays=to_numpy(task.arrays()))
+
     def places(self) -> Tree:
         """Place in the curriculum, stacked; that of a beginner for networks that were brought in."""
         if self.progress is not None:

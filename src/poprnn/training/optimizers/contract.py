@@ -2,9 +2,11 @@
 
 from typing import Annotated, Any
 
+import jax
 import optax
 from pydantic import Field
 
+from poprnn.core.arrays import Scalar, Tree
 from poprnn.core.blueprint import Blueprint, Positive
 from poprnn.training.schedules.contract import Schedule
 
@@ -26,11 +28,34 @@ class Optimizer(Blueprint):
         raise NotImplementedError
 
     def build(self) -> optax.GradientTransformation:
-        """Clipping and the rule, chained."""
-        rate = self.learning_rate.build() if isinstance(self.learning_rate, Schedule) else self.learning_rate
+        """Clipping and the rule, chained; then the scale of a schedule that follows the loss."""
+        schedule = self.learning_rate if isinstance(self.learning_rate, Schedule) else None
         parts = []
         if self.clip_value is not None:
             parts.append(optax.clip(self.clip_value))
         if self.clip_norm is not None:
             parts.append(optax.clip_by_global_norm(self.clip_norm))
-        return optax.chain(*parts, self.rule(rate))
+        parts.append(self.rule(self.learning_rate if schedule is None else schedule.build()))
+        if schedule is not None and schedule.follows_loss:
+            # after the rule, which ends by multiplying with the learning rate: the same as a smaller one. (But for
+            # RMSProp's momentum, which comes later still and so shrinks at once.)
+            parts.append(_scaled(schedule))
+        return optax.chain(*parts)
+
+    def observe(self, memory: Tree, loss: Scalar) -> Tree:
+        """The memory (as made by ``build().init``) after an evaluation, for a schedule that follows the loss."""
+        schedule = self.learning_rate
+        if not isinstance(schedule, Schedule) or not schedule.follows_loss:
+            return memory
+        return (*memory[:-1], schedule.observe(memory[-1], loss))
+
+
+def _scaled(schedule: Schedule) -> optax.GradientTransformation:
+    """Updates times the schedule's scale; its state only changes between training steps, in ``observe``."""
+
+    def update(updates: Tree, state: Tree, params: Tree = None) -> tuple[Tree, Tree]:
+        del params
+        scale = schedule.scale(state)
+        return jax.tree.map(lambda a: a * scale.astype(a.dtype), updates), state
+
+    return optax.GradientTransformation(lambda params: schedule.init(), update)
