@@ -11,6 +11,8 @@ from poprnn.core.arrays import Array, Bool, Float, Scalar
 
 UPSAMPLING = 16
 """Lags between two steps at which an autocorrelation is looked at: periods are not whole numbers of steps."""
+SAME = 1e-6
+"""Relative distance that is rounding: that of the autocorrelation, 1e-13 for some thousand steps, is that of D²."""
 
 
 class Orbit(NamedTuple):
@@ -41,12 +43,14 @@ def follow(
         directions, R = jnp.linalg.qr(jax.vmap(push, in_axes=1, out_axes=1)(directions))
         return (new, directions), jnp.log(jnp.abs(jnp.diagonal(R)))
 
-    def record(carry: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-        new, growth = step(carry)
-        return new, (new[0], growth)
+    def record(i: Array, loop: tuple[tuple[Array, Array], Array, Array]) -> tuple[tuple[Array, Array], Array, Array]:
+        carry, growth = step(loop[0])
+        # what the transient writes is written over by the first step that counts
+        row = jnp.maximum(i - burn_in, 0)
+        return carry, loop[1].at[row].set(carry[0]), loop[2].at[row].set(growth)
 
-    carry = lax.fori_loop(0, burn_in, lambda _, carry: step(carry)[0], (start, tangents))
-    states, growth = lax.scan(record, carry, None, length=n_steps)[1]
+    empty = jnp.zeros((n_steps, start.shape[0]), start.dtype), jnp.zeros((n_steps, n_directions), start.dtype)
+    states, growth = lax.fori_loop(0, burn_in + n_steps, record, ((start, tangents), *empty))[1:]
     outputs = jax.vmap(network.output)(states)
     mean = jnp.mean(states, axis=0)
     size = jnp.sqrt(jnp.mean(jnp.sum((states - mean) ** 2, axis=1)))
@@ -61,9 +65,10 @@ def period_of(
     """Whether an orbit returns, its period in steps, and the distance of the return relative to the orbit's size.
 
     With D(k) the root mean square distance of states k steps apart, relative to the orbit's size, the period is near
-    the first minimum with ``D <= tolerance`` up to half the orbit. D is 2 - 2 C, C the autocorrelation summed over
-    units, which is known between whole steps too as long as the orbit is smooth enough for its sampling (the sampling
-    theorem); returns after 2, 4, 8 … periods then give the period to a small fraction of a step.
+    the first minimum with ``D <= tolerance`` after D was larger, up to half the orbit. D² is 2 - 2 C, C the
+    autocorrelation summed over units, which is known between whole steps too as long as the orbit is smooth enough for
+    its sampling (the sampling theorem); returns after 2, 4, 8 … periods then give the period to a small fraction of a
+    step. Where states a whole number of steps apart are the same, it is that number.
 
     >>> angle = 2 * jnp.pi * jnp.arange(400) / 7.3
     >>> returns, period, _ = period_of(jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=1), 0.1)
@@ -74,7 +79,8 @@ def period_of(
     correlation = _autocorrelation(states - jnp.mean(states, axis=0))
     distance = jnp.sqrt(jnp.maximum(2 - 2 * correlation, 0))
     middle = correlation[1:-1]
-    peak = (middle >= correlation[:-2]) & (middle > correlation[2:]) & (distance[1:-1] <= tolerance)
+    left = jnp.cumsum(distance[:-2] > tolerance) > 0
+    peak = left & (middle >= correlation[:-2]) & (middle > correlation[2:]) & (distance[1:-1] <= tolerance)
     returns = jnp.any(peak)
     lag = jnp.arange(correlation.shape[0]) / UPSAMPLING
     first = _between(correlation, jnp.argmax(peak) + 1)
@@ -88,7 +94,10 @@ def period_of(
         return jnp.where(known, _between(correlation, place) / 2.0**i, period)
 
     period = lax.fori_loop(1, max(n_steps.bit_length() - 1, 2), refine, first)
-    place = jnp.clip(jnp.round(first * UPSAMPLING).astype(jnp.int32), 0, correlation.shape[0] - 1)
+    place = jnp.clip(jnp.round(period * UPSAMPLING).astype(jnp.int32), 0, correlation.shape[0] - 1)
+    whole = jnp.clip(jnp.round(period).astype(jnp.int32), 1, n_steps // 2)
+    same = distance[whole * UPSAMPLING] <= SAME
+    period, place = jnp.where(same, whole, period), jnp.where(same, whole * UPSAMPLING, place)
     return returns, jnp.where(returns, period, jnp.nan), jnp.where(returns, distance[place], jnp.nan)
 
 

@@ -30,9 +30,8 @@ def different_points(
     states: Float[Array, "start dimension"],
     speeds: Float[Array, "start"],
     valid: Bool[Array, "start"],
+    polish: Bool[Array, ""],
     radius: Scalar,
-    *,
-    polish: bool,
 ) -> Points:
     """Points no two of which are within ``radius``, and what the network does there.
 
@@ -59,7 +58,11 @@ def different_points(
 
 
 def _described(
-    still: Still, n: Array, states: Float[Array, "point dimension"], counts: Int[Array, "point"], polish: bool
+    still: Still,
+    n: Array,
+    states: Float[Array, "point dimension"],
+    counts: Int[Array, "point"],
+    polish: Bool[Array, ""],
 ) -> Points:
     """Jacobians are taken at real points only, one after another."""
     n_rows, size = states.shape
@@ -67,11 +70,10 @@ def _described(
 
     def one(h: Array) -> tuple[Array, ...]:
         r = still.step(h) - h
-        if polish:
-            better = h - jnp.linalg.solve(jax.jacfwd(still.step)(h) - identity, r)
-            r_better = still.step(better) - better
-            improves = jnp.linalg.norm(r_better) < jnp.linalg.norm(r)
-            h, r = jnp.where(improves, better, h), jnp.where(improves, r_better, r)
+        better = h - jnp.linalg.solve(jax.jacfwd(still.step)(h) - identity, r)
+        r_better = still.step(better) - better
+        improves = polish & (jnp.linalg.norm(r_better) < jnp.linalg.norm(r))
+        h, r = jnp.where(improves, better, h), jnp.where(improves, r_better, r)
         eigenvalues = jnp.linalg.eigvals(jax.jacfwd(still.step)(h))
         eigenvalues = eigenvalues[jnp.argsort(-jnp.abs(eigenvalues))]
         return h, jnp.linalg.norm(r), still.activity(h), still.output(h), eigenvalues.real, eigenvalues.imag

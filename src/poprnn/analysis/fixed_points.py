@@ -13,7 +13,7 @@ from poprnn.analysis._constant_input import Inputs, Still, Visited, constant_inp
 from poprnn.analysis._levenberg_marquardt import Criteria, search
 from poprnn.analysis._points import Points, different_points, variance_shares
 from poprnn.analysis._population import Seed
-from poprnn.core import backend
+from poprnn.core import backend, trees
 from poprnn.core.arrays import Array, Float, Int, Scalar, Tree
 from poprnn.core.blueprint import NonNegative, Positive, PositiveInt
 from poprnn.core.keys import member_key
@@ -150,7 +150,7 @@ def _found(
         shared = {
             "seed": np.asarray(run.seed, np.uint32),
             "extra": np.asarray(seed, np.uint32),
-            "criteria": Criteria(*(np.float64(value) for value in criteria[:3]), np.int32(criteria.n_iterations)),
+            "criteria": Criteria(*(np.asarray(value, np.float64) for value in criteria)),
             "input": np.asarray(input, np.float64),
             "jitter": np.float64(jitter),
             "unique": np.float64(unique),
@@ -182,8 +182,14 @@ def _of_one(network: Still, visited: Float[Array, "start dimension"], shared: Tr
     # one after another on a processor: a search that has ended then costs nothing
     ends = lax.map(one, starts, batch_size=None if backend.is_cpu() else 256)
     radius = jnp.maximum(shared["unique"] * spread, SAME * (1 + jnp.linalg.norm(centre)))
-    fixed = different_points(network, ends.state, ends.residual, ends.is_root, radius, polish=True)
-    slow = different_points(network, ends.slow_state, ends.slow_speed, ends.is_slow, radius, polish=False)
+    both = (
+        jnp.stack([ends.state, ends.slow_state]),
+        jnp.stack([ends.residual, ends.slow_speed]),
+        jnp.stack([ends.is_root, ends.is_slow]),
+        jnp.array([True, False]),
+    )
+    points = lax.map(lambda ends: different_points(network, ends[0], ends[1], ends[2], ends[3], radius), both)
+    fixed, slow = trees.row(points, 0), trees.row(points, 1)
     n_unresolved = jnp.sum(~ends.is_root & ~ends.is_slow)
     return Found(fixed, slow, n_unresolved, variance_shares(slow), spread)
 
