@@ -296,6 +296,7 @@ def measured(tiny_run, compile_quickly):
         "inhibition_scaling": {"n_trials": 4, "n_steps": 40, "scales": [-0.5, 0.0, 0.5]},
         "dynamics_mismatch": {"methods": ["skip"], "spans": [2, 4], "n_trials": 4},
         "flops": {"criterion": 0.5},
+        "fixed_points": {"n_trials": 4, "n_starts": 16},
     }
     made = ("timescale_perturbation", "retraining")  # the one is drawn as its twin, the other would take long to train
     out = [pr.measure(n, run, members="all", **options.get(n, {})) for n in results.OWN if n not in made]

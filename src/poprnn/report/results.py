@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from poprnn.analysis.contract import Result
-from poprnn.report import conditions, generic, marks, methods, probes, style
+from poprnn.report import conditions, generic, marks, methods, probes, standing, style
 from poprnn.report.style import Drawing
 
 TAU = "τ (cell's time units)"
@@ -242,6 +242,7 @@ OWN: dict[str, Callable[[Result], list[Drawing]]] = {
     "performance": conditions.performance,
     "dynamics_mismatch": methods.dynamics_mismatch,
     "flops": methods.flops,
+    "fixed_points": standing.fixed_points,
 }
 REQUIRED = {
     "accuracy_by_n": {"accuracy"},
@@ -257,5 +258,6 @@ REQUIRED = {
     "performance": {"n_trials"},
     "dynamics_mismatch": {"mismatch", "performance_lost"},
     "flops": {"operations", "time_step_operations"},
+    "fixed_points": {"state", "slow_state", "kind", "eigenvalue_real", "eigenvalue_imag"},
 }
 """What a result of that name must hold to be drawn in its own way."""
