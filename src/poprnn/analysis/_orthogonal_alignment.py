@@ -5,16 +5,17 @@ For square A and B of unit Frobenius norm this looks for the orthogonal Q that m
     c(Q) = 1/2 ||A - Q B Q^T||^2,
 
 over rotations and reflections. The problem is not convex (with symmetric parts S and skew parts K it asks one Q to align
-both), so the search starts from several places and keeps the best end. Starts are found from spectra: eigenvectors of S,
-and of the Hermitian matrices cos(t) S + i sin(t) K, which Q carries into one another if the operators are related at all;
-what an eigenvector leaves open, its sign, is chosen by the other part. The rest are random, of either determinant.
+both), so the search starts from several places and keeps the best end. Two starts are found from spectra: eigenvectors of
+S, and of the Hermitian matrix S + iK, which Q carries into one another where A = Q B Q^T; what eigenvectors leave open,
+signs, is chosen by how they agree about the rest. The other starts are random, of either determinant in turn.
 
 From each start a trust-region Newton method runs on the orthogonal group. At Q, with P = Q B Q^T, moving along
 exp(W) Q, W skew, has gradient and Hessian
 
     G = skew(P^T A - A P^T),      H(W) = skew(D^T A - A D^T) - [W, G] / 2,      D = [W, P] = W P - P W,
 
-of which truncated conjugate gradients need products only. Absil, Baker & Gallivan, Trust-region methods on Riemannian
+of which truncated conjugate gradients need products only (as everything here that is done for each pair: calls of LAPACK
+for single small matrices took as long as a search). Absil, Baker & Gallivan, Trust-region methods on Riemannian
 manifolds, Foundations of Computational Mathematics 2007.
 """
 
@@ -30,8 +31,8 @@ from poprnn.core import backend
 from poprnn.core.arrays import Array, Float, Int, Tree
 from poprnn.core.mapping import MemberMap
 
-ANGLES = (0.5, 0.25, 0.75)
-"""t of the Hermitian combinations, as shares of pi / 2."""
+N_SPECTRAL = 2
+"""Starts that are found from spectra."""
 MAX_STEPS = 100
 """Of the trust region; 20 to 70 were needed at ranks 10 to 100."""
 MAX_PRODUCTS = 60
@@ -47,9 +48,9 @@ class Spectra(NamedTuple):
     """Eigenvectors of S, in columns."""
     skew: Float[np.ndarray, "member rank rank"]
     """K in that basis."""
-    real: Float[np.ndarray, "member angle rank rank"]
-    """Eigenvectors z of the Hermitian combinations, their phases such that z^T z >= 0."""
-    imaginary: Float[np.ndarray, "member angle rank rank"]
+    real: Float[np.ndarray, "member rank rank"]
+    """Eigenvectors z of S + iK, in columns, their phases such that z^T z >= 0."""
+    imaginary: Float[np.ndarray, "member rank rank"]
 
 
 def parts(operators: Float[np.ndarray, "... rank rank"]) -> tuple[np.ndarray, np.ndarray]:
@@ -89,16 +90,15 @@ def align(
     whatever company.
     """
     rank = operators.shape[-1]
-    n_random = max(n_starts - 1 - len(ANGLES), 0)
     spectra = _spectra(operators)
     narrow = lambda a: jnp.asarray(a, jnp.float32)
     with backend.precision(64):
         shared = {
             "operators": narrow(operators),
             "spectra": jax.tree.map(narrow, spectra),
-            "random": narrow(_random_orthogonal(rank, n_random, seed)),
+            "random": narrow(_random_orthogonal(rank, max(n_starts - N_SPECTRAL, 0), seed)),
         }
-        mapped = _compiled(len(pairs), rank, min(n_starts, 1 + len(ANGLES)), n_random)
+        mapped = _compiled(len(pairs), min(n_starts, N_SPECTRAL))
         found = np.asarray(mapped(np.asarray(pairs, np.int32), shared)[1], np.float64)
     for _ in range(2):  # orthogonal to float64
         found = 1.5 * found - 0.5 * found @ (np.swapaxes(found, -1, -2) @ found)
@@ -106,7 +106,7 @@ def align(
 
 
 @functools.lru_cache(maxsize=16)
-def _compiled(n_pairs: int, rank: int, n_spectral: int, n_random: int) -> MemberMap:
+def _compiled(n_pairs: int, n_spectral: int) -> MemberMap:
     def one(pair: Array, shared: Tree) -> tuple[Array, Array]:
         a, b = (shared["operators"][pair[k]] for k in (0, 1))
         first, second = (jax.tree.map(lambda x, k=k: x[pair[k]], shared["spectra"]) for k in (0, 1))
@@ -123,9 +123,7 @@ def _compiled(n_pairs: int, rank: int, n_spectral: int, n_random: int) -> Member
 def _spectra(operators: Float[np.ndarray, "member rank rank"]) -> Spectra:
     symmetric, skew = parts(operators)
     vectors = np.linalg.eigh(symmetric)[1]
-    angles = np.asarray(ANGLES)[:, None, None] * np.pi / 2
-    combined = np.cos(angles) * symmetric[:, None] + 1j * np.sin(angles) * skew[:, None]
-    z = np.linalg.eigh(combined)[1]
+    z = np.linalg.eigh(symmetric + 1j * skew)[1]
     z = z * np.exp(-0.5j * np.angle((z * z).sum(axis=-2, keepdims=True)))
     return Spectra(vectors, np.swapaxes(vectors, -1, -2) @ skew @ vectors, z.real, z.imag)
 
@@ -140,25 +138,39 @@ def _random_orthogonal(rank: int, n: int, seed: int) -> Float[np.ndarray, "start
 
 
 def _spectral_starts(first: Spectra, second: Spectra) -> Float[Array, "start rank rank"]:
-    """From eigenvectors of the symmetric parts and of the Hermitian combinations."""
+    """From eigenvectors of the symmetric parts, and of S + iK."""
     sign = _signs(first.skew * second.skew)
     by_symmetric = (first.symmetric * sign) @ second.symmetric.T
+    # an orthogonal Q changes nothing about the products z_j^T z_k but signs
+    (real_1, imaginary_1), (real_2, imaginary_2) = (_products(x.real, x.imaginary) for x in (first, second))
+    sign = _signs(real_1 * real_2 + imaginary_1 * imaginary_2)
+    by_both = _polar((first.real * sign) @ second.real.T + (first.imaginary * sign) @ second.imaginary.T)
+    return jnp.stack([by_symmetric, by_both])
 
-    def hermitian(real_1: Array, imaginary_1: Array, real_2: Array, imaginary_2: Array) -> Array:
-        # the Gram matrices z^T z do not change under an orthogonal Q, but for the signs of the z
-        gram_real = (real_1.T @ real_1 - imaginary_1.T @ imaginary_1) * (real_2.T @ real_2 - imaginary_2.T @ imaginary_2)
-        cross_1, cross_2 = real_1.T @ imaginary_1, real_2.T @ imaginary_2
-        sign = _signs(gram_real + (cross_1 + cross_1.T) * (cross_2 + cross_2.T))
-        u, _, vt = jnp.linalg.svd((real_1 * sign) @ real_2.T + (imaginary_1 * sign) @ imaginary_2.T)
-        return u @ vt
 
-    others = jax.vmap(hermitian)(first.real, first.imaginary, second.real, second.imaginary)
-    return jnp.concatenate([by_symmetric[None], others])
+def _products(real: Array, imaginary: Array) -> tuple[Array, Array]:
+    """Real and imaginary part of z_j^T z_k, without conjugation, for all columns."""
+    cross = real.T @ imaginary
+    return real.T @ real - imaginary.T @ imaginary, cross + cross.T
 
 
 def _signs(agreement: Float[Array, "rank rank"]) -> Float[Array, "rank"]:
-    """Signs s that make s^T C s large: those of the leading eigenvector."""
-    return jnp.where(jnp.linalg.eigh(agreement)[1][:, -1] < 0, -1.0, 1.0).astype(agreement.dtype)
+    """Signs s that make s^T C s large: those of the leading eigenvector, by squaring C (shifted) twelve times."""
+    shift = jnp.max(jnp.sum(jnp.abs(agreement), axis=1)) / 2
+    power = agreement + shift * jnp.eye(len(agreement), dtype=agreement.dtype)
+    for _ in range(12):
+        power = power / jnp.maximum(jnp.linalg.norm(power), 1e-30)
+        power = power @ power
+    column = power[:, jnp.argmax(jnp.diagonal(power))]
+    return jnp.where(column < 0, -1, 1).astype(agreement.dtype)
+
+
+def _polar(matrix: Float[Array, "rank rank"]) -> Float[Array, "rank rank"]:
+    """The nearest orthogonal matrix to one of spectral norm at most 1; identity where it is too nearly singular."""
+    one = jnp.eye(len(matrix), dtype=matrix.dtype)
+    for _ in range(20):
+        matrix = _nearer_orthogonal(matrix)
+    return jnp.where(jnp.max(jnp.abs(matrix.T @ matrix - one)) < 1e-3, matrix, one)
 
 
 # --- search -------------------------------------------------------------------------------------------------------------
