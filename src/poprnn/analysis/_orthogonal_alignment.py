@@ -78,11 +78,7 @@ def _squared_distances(values: Float[np.ndarray, "member rank"]) -> Float[np.nda
 
 
 def align(
-    operators: Float[np.ndarray, "member rank rank"],
-    pairs: Int[np.ndarray, "pair 2"],
-    *,
-    n_starts: int,
-    seed: int,
+    operators: Float[np.ndarray, "member rank rank"], pairs: Int[np.ndarray, "pair 2"], *, n_starts: int, seed: int
 ) -> Float[np.ndarray, "pair rank rank"]:
     """The best Q found for each pair, such that ``operators[i]`` is near ``Q operators[j] Q^T``; float64, orthogonal.
 
