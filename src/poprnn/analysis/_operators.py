@@ -23,7 +23,7 @@ class Operators(NamedTuple):
     """What fits the population's trajectories."""
 
     matrices: Float[np.ndarray, "member rank rank"]
-    """Row: where to, column: where from. Zero beyond the components that a member has, NaN if states were not finite."""
+    """Row: where to, column: where from. Zero beyond a member's components, NaN if its states are not finite."""
     n_components: Int[np.ndarray, "member"]
     variance: Float[np.ndarray, "member"]
     """Share of the squared norm of the embedded trajectories that the components hold."""
@@ -59,8 +59,8 @@ def fit_operators(
     largest = min(n_trials * (n_windows - 1), n_coordinates)
     if rank > largest:
         raise ConfigurationError(
-            f"{analysis}: rank = {rank}: must be at most {largest}, with {n_coordinates} coordinates (units times delays) "
-            f"in {n_trials * (n_windows - 1)} samples"
+            f"{analysis}: rank = {rank}: must be at most {largest}, with {n_coordinates} coordinates (units times "
+            f"delays) in {n_trials * (n_windows - 1)} samples"
         )
     size = 8 * (2 * n_trials * n_windows * n_coordinates + 2 * min(n_trials * n_windows, n_coordinates) ** 2)
     backend.require_memory(size, f"{analysis}: {n_delays} delays of {n_units} units in {n_trials} trials")

@@ -4,18 +4,18 @@ For square A and B of unit Frobenius norm this looks for the orthogonal Q that m
 
     c(Q) = 1/2 ||A - Q B Q^T||^2,
 
-over rotations and reflections. The problem is not convex (with symmetric parts S and skew parts K it asks one Q to align
-both), so the search starts from several places and keeps the best end. Two starts are found from spectra: eigenvectors of
-S, and of the Hermitian matrix S + iK, which Q carries into one another where A = Q B Q^T; what eigenvectors leave open,
-signs, is chosen by how they agree about the rest. The other starts are random, of either determinant in turn.
+over rotations and reflections. The problem is not convex (one Q is to align symmetric parts S and skew parts K), so the
+search starts from several places and keeps the best end. Two starts are found from spectra: eigenvectors of S, and of the
+Hermitian matrix S + iK, which Q carries into one another where A = Q B Q^T; what eigenvectors leave open, signs, is chosen
+by how they agree about the rest. The other starts are random, of either determinant in turn.
 
 From each start a trust-region Newton method runs on the orthogonal group. At Q, with P = Q B Q^T, moving along
 exp(W) Q, W skew, has gradient and Hessian
 
     G = skew(P^T A - A P^T),      H(W) = skew(D^T A - A D^T) - [W, G] / 2,      D = [W, P] = W P - P W,
 
-of which truncated conjugate gradients need products only (as everything here that is done for each pair: calls of LAPACK
-for single small matrices took as long as a search). Absil, Baker & Gallivan, Trust-region methods on Riemannian
+of which truncated conjugate gradients need products only (as does everything here that is done for each pair: LAPACK on
+single small matrices took as long as a search). Absil, Baker & Gallivan, Trust-region methods on Riemannian
 manifolds, Foundations of Computational Mathematics 2007.
 """
 
@@ -113,7 +113,7 @@ def _compiled(n_pairs: int, n_spectral: int) -> MemberMap:
     return MemberMap(one, n_pairs)
 
 
-# --- starts -------------------------------------------------------------------------------------------------------------
+# --- starts --------------------------------------------------------------------------------------------------------
 
 
 def _spectra(operators: Float[np.ndarray, "member rank rank"]) -> Spectra:
@@ -169,7 +169,7 @@ def _polar(matrix: Float[Array, "rank rank"]) -> Float[Array, "rank rank"]:
     return jnp.where(jnp.max(jnp.abs(matrix.T @ matrix - one)) < 1e-3, matrix, one)
 
 
-# --- search -------------------------------------------------------------------------------------------------------------
+# --- search --------------------------------------------------------------------------------------------------------
 
 
 class _Place(NamedTuple):
@@ -255,7 +255,6 @@ def _newton(a: Array, moved: Array, radius: Array) -> tuple[Array, Array]:
 
 def _derivatives(a: Array, moved: Array) -> tuple[Array, Any]:
     """Gradient, and the Hessian as a function: one product with [S_P K_P G] and one with [S; -K]."""
-    n = len(a)
     s, k = (moved + moved.T) / 2, (moved - moved.T) / 2
     outer = jnp.concatenate([(a + a.T) / 2, -(a - a.T) / 2])
     product = jnp.concatenate([s, k], axis=1) @ outer
@@ -263,7 +262,7 @@ def _derivatives(a: Array, moved: Array) -> tuple[Array, Any]:
     inner = jnp.concatenate([s, k, gradient], axis=1)
 
     def hessian(w: Array) -> Array:
-        x, y, z = (lambda p: (p[:, :n], p[:, n : 2 * n], p[:, 2 * n :]))(w @ inner)
+        x, y, z = jnp.split(w @ inner, 3, axis=1)
         turned = jnp.concatenate([x + x.T, y - y.T], axis=1) @ outer
         return turned - turned.T - (z - z.T) / 2
 

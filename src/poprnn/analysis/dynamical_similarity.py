@@ -81,7 +81,8 @@ def dynamical_similarity(
     >>> turn = lambda a: np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]])
     >>> cell = pr.cells.VanillaRNN(n_units=2, activation="identity")      # a fast, a slow and a slow, mirrored spiral
     >>> run = pr.from_arrays(pr.tasks.NParity(n_max=4), cell, {
-    ...     "W": 0.9 * np.stack([turn(1.0), turn(0.3), turn(-0.3)]), "W_in": np.tile(np.eye(2, 1), (3, 1, 1))})
+    ...     "W": 0.9 * np.stack([turn(1.0), turn(0.3), turn(-0.3)]), "W_in": np.tile(np.eye(2, 1), (3, 1, 1)),
+    ...     "bias": np.zeros((3, 2))})
     >>> pr.measure("dynamical_similarity", run, n_delays=1, rank=2, n_trials=200).data["distance"][1].values.round(1)
     array([0.3, 0. , 0. ])
     """

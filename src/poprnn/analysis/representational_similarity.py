@@ -27,8 +27,8 @@ def representational_similarity(
         cka_ij   = ||X_i^T X_j||_F^2 / (||X_i^T X_i||_F ||X_j^T X_j||_F),
         shape_ij = arccos ||X_i^T X_j||_*,
 
-    the nuclear norm being the maximum of <X_i Q, X_j> over orthogonal Q. Both ignore rotations, reflections and scale of
-    the states; they compare where trajectories are, not the rule by which they go on (:func:`dynamical_similarity`).
+    the nuclear norm being the maximum of <X_i Q, X_j> over orthogonal Q. Both ignore rotations, reflections and scale
+    of the states; they compare where trajectories are, not how they go on (:func:`dynamical_similarity` does).
     Dimensions of large variance weigh most, in CKA (fourth powers) more than in the shape distance.
 
     Args:
@@ -52,7 +52,8 @@ def representational_similarity(
     >>> swap = np.array([[0.0, 1.0], [1.0, 0.0]])                     # a network, and the same with its units swapped
     >>> W, W_in = np.array([[0.5, 0.3], [-0.3, 0.2]]), np.array([[1.0], [0.0]])
     >>> run = pr.from_arrays("n_parity", pr.cells.VanillaRNN(n_units=2), {
-    ...     "W": np.stack([W, swap @ W @ swap]), "W_in": np.stack([W_in, swap @ W_in])})
+    ...     "W": np.stack([W, swap @ W @ swap]), "W_in": np.stack([W_in, swap @ W_in]),
+    ...     "bias": np.zeros((2, 2))})
     >>> found = pr.measure("representational_similarity", run).data
     >>> found["cka"].values.round(4).tolist(), found["shape"].values.round(4).tolist()
     ([[1.0, 1.0], [1.0, 1.0]], [[0.0, 0.0], [0.0, 0.0]])
