@@ -5,9 +5,9 @@ For square A and B of unit Frobenius norm this looks for the orthogonal Q that m
     c(Q) = 1/2 ||A - Q B Q^T||^2,
 
 over rotations and reflections. The problem is not convex (one Q is to align symmetric parts S and skew parts K), so the
-search starts from several places and keeps the best end. Two starts are found from spectra: eigenvectors of S, and of the
-Hermitian matrix S + iK, which Q carries into one another where A = Q B Q^T; what eigenvectors leave open, signs, is chosen
-by how they agree about the rest. The other starts are random, of either determinant in turn.
+search starts from several places and keeps the best end. Two starts are found from spectra: eigenvectors of S, and of
+the Hermitian matrix S + iK, which Q carries into one another where A = Q B Q^T; what eigenvectors leave open, signs, is
+chosen by how they agree about the rest. The other starts are random, of either determinant in turn.
 
 From each start a trust-region Newton method runs on the orthogonal group. At Q, with P = Q B Q^T, moving along
 exp(W) Q, W skew, has gradient and Hessian
@@ -144,7 +144,7 @@ def _spectral_starts(first: Spectra, second: Spectra) -> Float[Array, "start ran
     return jnp.stack([by_symmetric, by_both])
 
 
-def _products(real: Array, imaginary: Array) -> tuple[Array, Array]:
+def _products(real: Any, imaginary: Any) -> tuple[Array, Array]:
     """Real and imaginary part of z_j^T z_k, without conjugation, for all columns."""
     cross = real.T @ imaginary
     return real.T @ real - imaginary.T @ imaginary, cross + cross.T

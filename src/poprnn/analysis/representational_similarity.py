@@ -79,13 +79,13 @@ def similarities(
     >>> cka[0, 1].round(6).item(), shape[0, 1].round(6).item()                # <x, y> = 1 / 2: its square; 60 degrees
     (0.25, 1.047198)
     """
-    centred = states.astype(np.float64)
+    finite = np.isfinite(states).all(axis=(1, 2))
+    centred = np.where(finite[:, None, None], states, 0).astype(np.float64)
+    size = np.linalg.norm(centred, axis=(1, 2))
     centred -= centred.mean(axis=1, keepdims=True)
     norm = np.linalg.norm(centred, axis=(1, 2))
-    largest = np.abs(states).max(axis=(1, 2)) * np.sqrt(centred[0].size)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        good = np.isfinite(norm) & (norm > 1e-6 * largest)  # states are float32: less is rounding
-        centred /= norm[:, None, None]
+    good = finite & (norm > 1e-6 * size)  # states are float32: less is rounding
+    centred /= np.where(good, norm, 1)[:, None, None]
     n_members, _, n_units = states.shape
     wide = np.where(good[:, None, None], centred, 0).transpose(1, 0, 2).reshape(states.shape[1], -1)
     products = (wide.T @ wide).reshape(n_members, n_units, n_members, n_units).transpose(0, 2, 1, 3)
