@@ -1,6 +1,9 @@
 """Pairs of members, and what can be said of a mean over them."""
 
+from typing import Any
+
 import numpy as np
+import xarray as xr
 
 from poprnn.core.arrays import Float, Int
 
@@ -53,3 +56,28 @@ def bootstrap_mean(values: Float[np.ndarray, "pair"], pairs: Pairs, random: np.r
             means[begin : begin + rows] = weights @ values / weights.sum(axis=1)
     low, high = np.nanquantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
+
+
+def mean_over_pairs(distance: Float[np.ndarray, "member other"], seed: int) -> tuple[float, float, float]:
+    """Mean of a matrix of distances over pairs of different members, and the interval of :func:`bootstrap_mean`.
+
+    NaN (members that could not be compared) are left out.
+
+    >>> mean_over_pairs(np.array([[0.0, 1.0], [1.0, 0.0]]), 0)
+    (1.0, nan, nan)
+    """
+    random = np.random.default_rng(seed)
+    pairs = pairs_of(len(distance), None, random)
+    values = distance[pairs]
+    mean = float(np.nanmean(values)) if np.isfinite(values).any() else np.nan
+    return mean, *bootstrap_mean(values, pairs, random)
+
+
+def with_degeneracy(
+    variables: dict[str, Any], of: str, member_index: np.ndarray, seed: int, attributes: dict[str, str]
+) -> xr.Dataset:
+    """A dataset with ``degeneracy``, the mean of the variable ``of`` (member, other) over pairs, and its interval."""
+    mean, low, high = mean_over_pairs(variables[of][1], seed)
+    summary = {"degeneracy": mean, "degeneracy_low": low, "degeneracy_high": high}
+    coordinates = {"member": member_index, "other": ("other", np.asarray(member_index))}
+    return xr.Dataset({**variables, **summary}, coordinates, attributes)

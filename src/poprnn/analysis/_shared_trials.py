@@ -1,0 +1,76 @@
+"""Activity of a whole population on one set of trials, which comparing representations or dynamics needs."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from poprnn.cells.contract import Context
+from poprnn.core import backend
+from poprnn.core.arrays import Float, Tree
+from poprnn.core.errors import NotApplicableError
+from poprnn.core.keys import member_key
+from poprnn.core.mapping import MemberMap
+from poprnn.training.batches import state_of
+from poprnn.training.methods.contract import Method
+from poprnn.training.program import Program
+from poprnn.training.run import Run, to_numpy
+from poprnn.training.settings import Setup, shape_of
+
+
+def activity_on_shared_trials(
+    analysis: str, run: Run, n_trials: int, seed: int
+) -> Float[np.ndarray, "member trial time unit"]:
+    """Every member's activity on the same fresh trials, cut to the steps that the trials have.
+
+    Trials are those of the stage that the first member has reached. Starts and noise are the members' own. In a
+    closed loop the trials are the same and what follows from a member's answers is not.
+
+    Raises:
+        NotApplicableError: a cell whose activity is not a vector. CapacityError: too much for the memory there is.
+    """
+    with backend.precision(32):
+        shape = jax.eval_shape(run.cell.activity, state_of(run.setup)).shape
+        if len(shape) != 1:
+            raise NotApplicableError(f"{analysis}: the activity of this cell is not one number for each unit")
+        size = run.n_members * n_trials * run.task.capacity * shape[0] * 8
+        backend.require_memory(size, f"{analysis}: activity on {n_trials} trials")
+        shared = {
+            "seed": jnp.asarray(run.seed, jnp.uint32),
+            "extra": jnp.asarray(seed, jnp.uint32),
+            "arrays": jax.tree.map(jnp.asarray, run.arrays),
+            "progress": jax.tree.map(lambda a: jnp.asarray(a[0]), run.places()),
+        }
+        states = (run.member_index.astype(np.int32), run.varied, run.parameters)
+        mapped = _compiled(shape_of(run.setup), run.n_members, n_trials)
+        activity, length = to_numpy(mapped(states, shared)[1])
+    return activity[:, :, : int(np.min(length))]
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled(setup: Setup, n_members: int, n_trials: int) -> MemberMap:
+    """One member on the trials; the next snapshot of the population needs no other program."""
+    program, task = Program(setup), setup.task
+
+    def member(state: Tree, shared: Tree) -> tuple[Tree, Any]:
+        index, varied, parameters = state
+        own = program.of(varied)
+        stage = own.training.curriculum.stage(task, shared["progress"])._replace(split="evaluate")
+        of = lambda number, name: jax.random.fold_in(member_key(shared["seed"], number, name), shared["extra"])
+        batch = program.run_batch(
+            own,
+            Method(),
+            parameters,
+            stage,
+            shared["arrays"],
+            Context(),
+            key=of(index, "rollout"),
+            trial_key=of(0, "analysis"),
+            n_trials=n_trials,
+            emit=lambda prepared, carry: own.cell.activity(carry.state),
+        )
+        return state, (batch.emitted, jnp.asarray(batch.setting.length, jnp.int32))
+
+    return MemberMap(member, n_members)
