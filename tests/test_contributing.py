@@ -1,7 +1,6 @@
 """CONTRIBUTING.md is true: its skeletons, dropped in as one file each, are found and run; so are the snippets."""
 
 import doctest
-import os
 import re
 import shutil
 import subprocess
@@ -9,8 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
-pytestmark = pytest.mark.usefixtures("compile_quickly")
 
 ROOT = Path(__file__).parent.parent
 
@@ -40,14 +37,14 @@ def skeletons():
             yield (path if "/" in path else str(Path(paths[0]).parent / path)), block
 
 
-def test_each_new_thing_is_one_new_file(tmp_path):
+def test_each_new_thing_is_one_new_file(tmp_path, quick_environment):
     shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
     added = list(skeletons())
     assert len(added) == 7  # six things, the recipe being two files
     for path, block in added:
         assert not (tmp_path / path).exists()
         (tmp_path / path).write_text(block)
-    environment = os.environ | {"PYTHONPATH": str(tmp_path / "src")}
+    environment = quick_environment | {"PYTHONPATH": str(tmp_path / "src")}
     done = subprocess.run(
         [sys.executable, "-c", RUN_THEM],
         cwd=tmp_path,

@@ -15,8 +15,6 @@ from poprnn import experiment
 from poprnn.core import backend
 from poprnn.training.program import Program
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 CASES = {
     "closed loop": dict(task="echo_chamber", cell=pr.cells.LeakyRNN(n_units=6)),
     "random units, several states": dict(task="centred", cell="dice"),

@@ -69,7 +69,7 @@ def batch_loss(method, n_step, *, cell=None, task=None, precision=32):
     ],
     ids=lambda m: f"{m.name()} {getattr(m, 'strategic', None) or ''}",
 )
-def test_ended_method_is_the_base_dynamics_bit_for_bit(method, compile_quickly):
+def test_ended_method_is_the_base_dynamics_bit_for_bit(method):
     control, ended, going = (batch_loss(m, n) for m, n in ((pr.methods.Control(), 12), (method, 12), (method, 3)))
     assert control[0] == ended[0] != going[0]
     for name in control[1]:
@@ -149,7 +149,7 @@ def small_system():
     ],
     ids=["skip", "aligned", "strategic by the task", "strategic by hand"],
 )
-def test_states_equal_loops_over_time(method, options, compile_quickly):
+def test_states_equal_loops_over_time(method, options):
     with backend.precision(64):
         cell, parameters, h0, inputs = small_system()
         run = unrolled(method, 0.3, cell, parameters, h0, inputs, skips=[(1, 9), (9, 16), (0, 0)])
@@ -161,7 +161,7 @@ def test_states_equal_loops_over_time(method, options, compile_quickly):
             )
 
 
-def test_aligned_skip_without_base_dynamics_is_one_long_euler_step(compile_quickly):
+def test_aligned_skip_without_base_dynamics_is_one_long_euler_step():
     with backend.precision(64):
         cell, parameters, h0, inputs = small_system()
         run = unrolled(pr.methods.AlignedSkip(span=5), 0.0, cell, parameters, h0, inputs, periods=((0, 20),))
@@ -175,7 +175,7 @@ def test_aligned_skip_without_base_dynamics_is_one_long_euler_step(compile_quick
 
 @pytest.mark.parametrize("no_gradient", [None, 8, 6])
 @pytest.mark.parametrize("method", [pr.methods.Control(), pr.methods.Skip(span=3), pr.methods.AlignedSkip(span=3)])
-def test_gradients_equal_central_differences(method, no_gradient, compile_quickly):
+def test_gradients_equal_central_differences(method, no_gradient):
     """With a warm-up: the gradient of what follows it, from the state at its end held constant."""
     with backend.precision(64):
         cell, parameters, h0, inputs = small_system()
@@ -203,7 +203,7 @@ def test_gradients_equal_central_differences(method, no_gradient, compile_quickl
             np.testing.assert_allclose(jnp.sum(gradient[name] * direction), numeric, rtol=1e-6)
 
 
-def test_stepping_in_python_gives_the_same_gradient(compile_quickly):
+def test_stepping_in_python_gives_the_same_gradient():
     from poprnn.core import loops
 
     method = pr.methods.Skip(span=4, annealing_steps=12)
@@ -234,7 +234,7 @@ def test_schedules_of_the_paper():
     assert float(never.schedule(0)["weight"]) == 1
 
 
-def test_members_may_differ_in_their_schedules(compile_quickly):
+def test_members_may_differ_in_their_schedules():
     vary = {"training.method.span": [3, 5], "training.method.base_weight": [0.2, 0.8]}
     options = dict(batch=4, epochs=1, steps_per_epoch=3, evaluation_batches=1, monitors=())
     cell = pr.cells.LeakyRNN(n_units=4, **CELL)
@@ -307,7 +307,7 @@ def test_starts_groups_and_outputs_of_the_leaky_cell():
 
 
 @pytest.mark.parametrize(("threshold", "outcome"), [(0.0, "solved"), (1.0, "budget_spent")])
-def test_population_ends_together(threshold, outcome, compile_quickly):
+def test_population_ends_together(threshold, outcome):
     run = pr.fit(
         Ramp(), pr.cells.LeakyRNN(n_units=4, **CELL), members=3, batch=4, epochs=3, steps_per_epoch=2,
         evaluation_batches=1, monitors=(pr.monitors.TrimmedMean(threshold=threshold),), vary={},
@@ -328,7 +328,7 @@ def test_members_below_the_threshold_end_with_the_population():
 
 
 @pytest.mark.parametrize("shared", [True, False])
-def test_members_may_share_their_trials(shared, compile_quickly):
+def test_members_may_share_their_trials(shared):
     """Two equal networks without noise stay equal on the same trials, and not on others."""
     cell = pr.cells.LeakyRNN(n_units=4, **CELL | {"state_start": 0.0})
     arrays = {"W": np.repeat(np.random.default_rng(0).normal(size=(1, 4, 4)) / 2, 2, axis=0)}

@@ -10,8 +10,6 @@ import poprnn as pr
 from poprnn.analysis import _probe
 from poprnn.analysis._statistics import holm
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 N, UNITS, MEMBERS = 3, 12, 2
 FAST = dict(n_trials=3, n_steps=60, burn_in=20)
 

@@ -6,8 +6,6 @@ import xarray as xr
 
 from poprnn.core import catalogue, recipe_files
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 RNG = np.random.default_rng(0)
 
 

@@ -16,8 +16,6 @@ from poprnn.recipes import _long_dependencies as shared
 from poprnn.recipes.contract import scale_of
 from poprnn.recipes.skip_connections import populations
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 INF = float("inf")
 METHODS = ("control", "CD10", "SCTT10", "SCTT40", "DASC10", "DASC40")
 PAPER = {

@@ -14,8 +14,6 @@ from poprnn.training.curricula.multi_head import MultiHead
 from poprnn.training.curricula.single_head import SingleHead
 from poprnn.training.trainer import Trainer
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 MEMBERS = 4
 
 

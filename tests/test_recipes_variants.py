@@ -7,8 +7,6 @@ import xarray as xr
 from poprnn.core import catalogue, recipe_files
 from poprnn.recipes.contract import scale_of
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 TASKS = ("n_parity", "n_dms")
 
 
