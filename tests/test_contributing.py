@@ -18,12 +18,13 @@ from poprnn.core import catalogue
 from poprnn.recipes import contract
 
 tiny = dict(epochs=1, steps_per_epoch=3, evaluation_batches=1, batch=4)
-run = pr.fit("delayed_copy", {"kind": "echo", "n_units": 6}, method="noisy_start", members=2, **tiny)
-heads = pr.fit(pr.tasks.NParity(n_max=4), {"kind": "echo", "n_units": 6}, curriculum="backwards", **tiny)
+task = pr.tasks.NParity(n_max=4)  # what is said by delayed copy is learnt in the recipe
+run = pr.fit(task, {"kind": "echo", "n_units": 6}, method="noisy_start", curriculum="backwards", members=2, **tiny)
 norm = pr.measure("weight_norm", run, members="all", order=1)
 outcome = contract.reproduce(catalogue.find("recipes", "longer_is_harder"), "smoke", "out")
-print(json.dumps({"outcome": run.outcome, "heads": heads.outcome, "norm": norm.to_xarray().shape,
-                  "claim": outcome["claims"][0]["id"], "listed": "longer_is_harder" in catalogue.names("recipes")}))
+listed = "longer_is_harder" in catalogue.names("recipes") and "delayed_copy" in catalogue.names("tasks")
+print(json.dumps({"outcome": run.outcome, "norm": norm.to_xarray().shape, "claim": outcome["claims"][0]["id"],
+                  "listed": listed}))
 """
 
 
