@@ -79,9 +79,7 @@ def control(optimised):
     [
         pr.methods.Coarsened(factor=4, annealing_steps=12),
         pr.methods.Skip(span=4, annealing_steps=12),
-        pytest.param(
-            pr.methods.AlignedSkip(span=4, annealing_steps=12, strategic="task"), marks=pytest.mark.optimised
-        ),
+        pytest.param(pr.methods.AlignedSkip(span=4, annealing_steps=12, strategic="task"), marks=pytest.mark.optimised),
         pr.methods.AlignedSkip(span=4, annealing_steps=12, strategic=((2.0, 11.0), (11.0, 19.0))),
     ],
     ids=lambda m: f"{m.name()} {getattr(m, 'strategic', None) or ''}",

@@ -6,6 +6,8 @@ import xarray as xr
 
 from poprnn.core import catalogue, recipe_files
 
+pytestmark = pytest.mark.usefixtures("few_resamples")
+
 RNG = np.random.default_rng(0)
 
 

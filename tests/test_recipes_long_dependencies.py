@@ -16,6 +16,8 @@ from poprnn.recipes import _long_dependencies as shared
 from poprnn.recipes.contract import scale_of
 from poprnn.recipes.skip_connections import populations
 
+pytestmark = pytest.mark.usefixtures("few_resamples")
+
 INF = float("inf")
 METHODS = ("control", "CD10", "SCTT10", "SCTT40", "DASC10", "DASC40")
 PAPER = {

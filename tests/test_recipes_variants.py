@@ -7,6 +7,8 @@ import xarray as xr
 from poprnn.core import catalogue, recipe_files
 from poprnn.recipes.contract import scale_of
 
+pytestmark = pytest.mark.usefixtures("few_resamples")
+
 TASKS = ("n_parity", "n_dms")
 
 

@@ -199,7 +199,7 @@ class MemberMap:
 
         def members(rows: Tree, shared: Tree, count: jax.Array) -> Tree:
             # traced once, for the shapes and for the loop; a new function, or a trace might outlive its surroundings
-            function = jax.jit(lambda row, shared: self.function(row, shared), inline=True)
+            function = jax.jit(lambda row, shared: self.function(row, shared), inline=True)  # noqa: PLW0108
             _, extra = jax.eval_shape(lambda: function(trees.row(rows, 0), shared))
             buffer = jax.tree.map(lambda s: jnp.zeros((n_rows, *s.shape), s.dtype), extra)
 
