@@ -1,7 +1,6 @@
 """Most of the time of a test goes into compiling programs too small to need optimisation, so they are not optimised.
 
-Tests marked ``optimised`` get programs as users do: those of bits that must not change, and one or two of every other
-kind.
+Tests marked ``optimised`` get programs as users do: those about bits that must not change, and a few against oracles.
 """
 
 import contextlib
