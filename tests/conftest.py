@@ -29,6 +29,12 @@ def tiny_run():
     return pr.fit(pr.tasks.NParity(n_max=4), pr.cells.LeakyRNN(n_units=8), members=3, curriculum="multi_head", **TINY)
 
 
+@pytest.fixture
+def few_resamples(monkeypatch):
+    """For judges of planted results, which an interval from fewer resamples tells apart as well."""
+    monkeypatch.setattr("poprnn.recipes.contract.N_RESAMPLES", 400)
+
+
 def call(*arguments):
     """``poprnn …`` in this process: exit code, stdout, stderr. Any other exception than SystemExit is a failure."""
     out, err = io.StringIO(), io.StringIO()

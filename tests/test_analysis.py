@@ -15,8 +15,6 @@ from poprnn.analysis.contract import load_result
 from poprnn.training.rollout import Rollout
 from poprnn.training.run import Snapshot
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 BY_N = importlib.import_module("poprnn.analysis.accuracy_by_n")
 POPULATION = importlib.import_module("poprnn.analysis._population")
 DIMENSIONALITY = importlib.import_module("poprnn.analysis.dimensionality")

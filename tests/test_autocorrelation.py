@@ -15,19 +15,9 @@ from poprnn.analysis._exponentials import curves, fit_exponentials
 from poprnn.analysis._lagged import Autocovariance
 from poprnn.training.rollout import Rollout
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 AUTOCORRELATION = importlib.import_module("poprnn.analysis.autocorrelation_timescales")
 RANDOM = np.random.default_rng(0)
 LAGS = np.arange(31)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compile_quickly():
-    """Programs this small need no optimisation."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 # --- autocovariance ---------------------------------------------------------------------------------------------

@@ -338,6 +338,7 @@ def brought_in(kind, **options):
     return a, arrays, pr.from_arrays(pr.tasks.NParity(n_max=3), cell, arrays | options)
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize("kind", ["tanh", "relu"])
 def test_vanilla_is_torch_nn_rnn(kind):
     torch, arrays, run = brought_in(kind)

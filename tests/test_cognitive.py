@@ -37,8 +37,6 @@ from poprnn.training import trainer
 from poprnn.training.program import Program
 from poprnn.training.settings import shape_of
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 
 @functools.cache
 def conditions(variant, n=40_000, split="train", dt=1.0):

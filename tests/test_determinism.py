@@ -6,6 +6,7 @@ import pytest
 
 import poprnn as pr
 from poprnn.core import backend
+from poprnn.training import trainer, unroll
 from poprnn.training.fit import make_trainer
 
 SETTINGS = dict(
@@ -29,29 +30,37 @@ def eight():
     return pr.fit(TASK, CELL, members=8, seed=3, **SETTINGS)
 
 
+@pytest.mark.optimised
 def test_member_alone_and_among_others(eight):
     """200 steps: member k of 1 is member k of 8, bit for bit."""
     alone = pr.fit(TASK, CELL, members=1, seed=3, **SETTINGS)
     same(alone, eight, 0, 0)
-    three = pr.fit(TASK, CELL, members=3, seed=3, **SETTINGS)
-    for k in range(3):
-        same(three, eight, k, k)
     assert not np.array_equal(eight.members[0].W, eight.members[1].W)
 
 
+@pytest.mark.optimised
 def test_one_device_and_two(eight):
+    """And three members are the first three of eight."""
     if len(backend.devices()) < 2:
         pytest.skip("one device only")
-    one = pr.fit(TASK, CELL, members=8, seed=3, n_devices=1, **SETTINGS)
-    for k in range(8):
-        same(one, eight, k, k)
+    three = pr.fit(TASK, CELL, members=3, seed=3, n_devices=1, **SETTINGS)
+    for k in range(3):
+        same(three, eight, k, k)
+
+
+@pytest.mark.optimised
+def test_global_precision_is_neither_used_nor_changed(eight):
+    trainer.compiled.cache_clear()
+    with jax.enable_x64(True):
+        again = pr.fit(TASK, CELL, members=8, seed=3, **SETTINGS)
+        assert jax.numpy.ones(()).dtype == np.float64
+    assert again.members[0].W.dtype == np.float32
+    same(again, eight, 5, 5)
 
 
 @pytest.fixture
 def in_parts(monkeypatch):
     """Batches cut in four parts of four trials, which otherwise only large ones are."""
-    from poprnn.training import trainer, unroll
-
     for name, value in {"PART_TRIALS": 4, "PART_STATE": 0, "MAX_PARTS": 4}.items():
         monkeypatch.setattr(unroll, name, value)
     trainer.compiled.cache_clear()
@@ -59,24 +68,31 @@ def in_parts(monkeypatch):
     trainer.compiled.cache_clear()
 
 
+@pytest.mark.optimised
 def test_devices_that_share_a_member_change_no_bit(in_parts):
-    """A lone member on two devices is itself on one device, and itself among others."""
+    """A lone member on two devices is itself on one device."""
     if len(backend.devices()) < 2:
         pytest.skip("one device only")
-    trainer = make_trainer(TASK, CELL, members=1, **SETTINGS)
-    assert (trainer.program.n_parts, trainer.train.n_sharing, trainer.train.parts_each) == (4, 2, 2)
+    made = make_trainer(TASK, CELL, members=1, **SETTINGS)
+    assert (made.program.n_parts, made.train.n_sharing, made.train.parts_each) == (4, 2, 2)
     shared = pr.fit(TASK, CELL, members=1, seed=3, **SETTINGS)
     alone = pr.fit(TASK, CELL, members=1, seed=3, n_devices=1, **SETTINGS)
     same(shared, alone, 0, 0)
-    three = pr.fit(TASK, CELL, members=3, seed=3, **SETTINGS)
-    same(shared, three, 0, 0)
     np.testing.assert_array_equal(shared.history["training_loss"], alone.history["training_loss"])
+
+
+def test_devices_that_share_members_change_no_bit(in_parts):
+    """Three members, each on two devices, are themselves on one device."""
+    if len(backend.devices()) < 2:
+        pytest.skip("one device only")
+    three = pr.fit(TASK, CELL, members=3, seed=3, **SETTINGS)
+    one_by_one = pr.fit(TASK, CELL, members=3, seed=3, n_devices=1, **SETTINGS)
+    for k in range(3):
+        same(three, one_by_one, k, k)
 
 
 def test_parts_of_a_batch_add_up_to_the_batch(in_parts, monkeypatch):
     """Same trials, same gradient up to rounding, whatever the parts; penalties count once."""
-    from poprnn.training import trainer
-
     settings = SETTINGS | {"steps_per_epoch": 3, "penalties": [{"kind": "l2", "strength": 0.1}, {"kind": "activity"}]}
     cut = pr.fit(TASK, CELL, members=1, **settings)
     monkeypatch.setattr("poprnn.training.unroll.MAX_PARTS", 1)
@@ -89,7 +105,7 @@ def test_parts_of_a_batch_add_up_to_the_batch(in_parts, monkeypatch):
 
 def test_parts_and_evaluations_step_by_step(in_parts):
     """``debug=True`` does in Python what is compiled otherwise, parts and several evaluation batches included."""
-    settings = SETTINGS | {"steps_per_epoch": 1, "evaluation_batches": 2, "curriculum": "all_heads"}
+    settings = SETTINGS | {"steps_per_epoch": 1, "curriculum": "all_heads"}
     task = pr.tasks.NParity(n_max=2)
     compiled, eager = (pr.fit(task, CELL, debug=debug, **settings) for debug in (False, True))
     for name in ("training_loss", "loss", "scores/accuracy"):
@@ -127,20 +143,17 @@ def test_all_devices_are_used():
     assert _devices_a_member(8, 100, 4) == 4
 
 
-def test_global_precision_is_neither_used_nor_changed(eight):
-    with jax.enable_x64(True):
-        again = pr.fit(TASK, CELL, members=8, seed=3, **SETTINGS)
-        assert jax.numpy.ones(()).dtype == np.float64
-    assert again.members[0].W.dtype == np.float32
-    same(again, eight, 5, 5)
+RATES = SETTINGS | {"optimizer": {"kind": "sgd", "learning_rate": 0.05, "momentum": 0.1}, "steps_per_epoch": 20}
 
 
-def test_diverging_member_ends_alone():
+@pytest.fixture(scope="module")
+def well():
+    return pr.fit(TASK, CELL, members=4, vary={"training.optimizer.learning_rate": [0.05, 0.01]}, **RATES)
+
+
+def test_diverging_member_ends_alone(well):
     """One member gets an absurd learning rate; it ends as diverged with finite weights, the others do not notice."""
-    rates = [0.05, 0.05, 1e30, 0.05]
-    settings = SETTINGS | {"optimizer": {"kind": "sgd", "learning_rate": 0.05}, "steps_per_epoch": 50}
-    sick = pr.fit(TASK, CELL, members=4, vary={"training.optimizer.learning_rate": rates}, **settings)
-    well = pr.fit(TASK, CELL, members=4, vary={"training.optimizer.learning_rate": [0.05]}, **settings)
+    sick = pr.fit(TASK, CELL, members=4, vary={"training.optimizer.learning_rate": [0.05, 0.01, 1e30, 0.01]}, **RATES)
     assert sick.outcome == ["budget_spent", "budget_spent", "diverged", "budget_spent"]
     for k in (0, 1, 3):
         same(sick, well, k, k)
@@ -148,20 +161,17 @@ def test_diverging_member_ends_alone():
     assert not np.array_equal(sick.members[2].W, well.members[2].W)
 
 
-def test_varied_member_equals_a_run_with_that_value():
+def test_varied_member_equals_a_run_with_that_value(well):
     """vary gives each member what a population with that value throughout would have given it."""
-    settings = SETTINGS | {"steps_per_epoch": 20}
-    varied = pr.fit(TASK, CELL, members=2, vary={"training.optimizer.learning_rate": [0.05, 0.01]}, **settings)
-    plain = pr.fit(TASK, CELL, members=2, **settings | {"optimizer": settings["optimizer"] | {"learning_rate": 0.01}})
-    for name, a in varied.parameters.trainable.items():
+    plain = pr.fit(TASK, CELL, members=2, **RATES | {"optimizer": RATES["optimizer"] | {"learning_rate": 0.01}})
+    for name, a in well.parameters.trainable.items():
         np.testing.assert_allclose(a[1], plain.parameters.trainable[name][1], rtol=1e-5, atol=1e-6)
 
 
-def test_seed_matters_and_start_gets_new_batches(eight):
-    other = pr.fit(TASK, CELL, members=1, seed=4, **SETTINGS | {"steps_per_epoch": 2})
-    assert not np.array_equal(other.initial.trainable["W"][0], eight.initial.trainable["W"][0])
+def test_seed_matters_and_start_gets_new_batches():
     short = SETTINGS | {"steps_per_epoch": 1, "optimizer": {"kind": "sgd", "learning_rate": 1e-6}}
-    first = pr.fit(TASK, CELL, members=1, **short)
+    first, other = (pr.fit(TASK, CELL, members=1, seed=seed, **short) for seed in (3, 4))
+    assert not np.array_equal(other.initial.trainable["W"][0], first.initial.trainable["W"][0])
     second = pr.fit(start=first, **short)
     assert first.history["training_loss"][0, 0] != second.history["training_loss"][0, 0]
     assert abs(first.history["training_loss"][0, 0] - second.history["training_loss"][0, 0]) > 1e-5

@@ -13,8 +13,6 @@ import toys
 from poprnn.analysis.contract import Result, load_result
 from poprnn.report import results
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 MODULE = importlib.import_module("poprnn.analysis.dynamics_mismatch")
 ALL = ("coarsened", "skip", "aligned_skip")
 LENGTH, PERIODS = 22, ((0, 5), (5, 5), (5, 14), (14, 22))

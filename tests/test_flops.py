@@ -18,8 +18,6 @@ from poprnn.training import flops
 from poprnn.training.program import Program
 from poprnn.training.run import History
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 N_STEPS, BATCH = 6, 8
 CELL = {"self_interaction": "outside", "tau": 10.0, "activation": "tanh"}
 

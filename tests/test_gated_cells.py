@@ -22,8 +22,6 @@ from poprnn.training.methods.control import Control
 from poprnn.training.settings import Setup, Training
 from poprnn.training.state import select_trainable
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 Context, Parameters = pr.Context, pr.Parameters
 TORCH = safetensors.numpy.load_file(Path(__file__).parent / "fixtures" / "torch_gated.safetensors")
 N, N_IN, N_OUT, N_STEPS = 5, 2, 3, 6

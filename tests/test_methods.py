@@ -1,5 +1,7 @@
 """Training methods against plain recurrences in NumPy, and exactly the base dynamics at their end."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -43,20 +45,33 @@ class Ramp(pr.Task):
         return pr.Trial(inputs, jnp.sin(time / 5)[:, None], periods=starts, skips=jnp.stack([middle, middle + 9])[None])
 
 
-def batch_loss(method, n_step, *, cell=None, task=None, precision=32):
-    """Loss and gradient of one training batch."""
-    cell = cell or pr.cells.LeakyRNN(n_units=6, noise=0.1, noise_tau=8.0, **CELL)
-    setup = pr.Setup(task=task or Ramp(), cell=cell, training={"method": method, "batch": 4})
+def batch_loss(method, compile=jax.jit):
+    """Loss and gradient of one training batch, as a function of the training step."""
+    cell = pr.cells.LeakyRNN(n_units=6, noise=0.1, noise_tau=8.0, **CELL)
+    setup = pr.Setup(task=Ramp(), cell=cell, training={"method": method, "batch": 4})
     program = Program(setup)
-    with backend.precision(precision):
+    with backend.precision(32):
         state = program.start(0, {}, 0)
         stage = setup.training.curriculum.stage(setup.task, state.progress)
 
-        def loss(trainable):
-            parameters = state.parameters._replace(trainable=trainable)
-            return program.batch_loss(setup, parameters, stage, (), n_step, None, key=jax.random.key(5))[0]
+    def loss(trainable, n_step):
+        parameters = state.parameters._replace(trainable=trainable)
+        return program.batch_loss(setup, parameters, stage, (), n_step, None, key=jax.random.key(5))[0]
 
-        return jax.jit(jax.value_and_grad(loss))(state.parameters.trainable)
+    both = compile(jax.value_and_grad(loss))
+
+    def at(n_step):
+        with backend.precision(32):
+            return both(state.parameters.trainable, jnp.int32(n_step))
+
+    return at
+
+
+@functools.cache
+def control(optimised):
+    """Of plain training, where the step makes no difference."""
+    del optimised  # another program, of other bits
+    return batch_loss(pr.methods.Control())(12)
 
 
 @pytest.mark.parametrize(
@@ -64,18 +79,21 @@ def batch_loss(method, n_step, *, cell=None, task=None, precision=32):
     [
         pr.methods.Coarsened(factor=4, annealing_steps=12),
         pr.methods.Skip(span=4, annealing_steps=12),
-        pr.methods.AlignedSkip(span=4, annealing_steps=12, strategic="task"),
+        pytest.param(pr.methods.AlignedSkip(span=4, annealing_steps=12, strategic="task"), marks=pytest.mark.optimised),
         pr.methods.AlignedSkip(span=4, annealing_steps=12, strategic=((2.0, 11.0), (11.0, 19.0))),
     ],
     ids=lambda m: f"{m.name()} {getattr(m, 'strategic', None) or ''}",
 )
-def test_ended_method_is_the_base_dynamics_bit_for_bit(method, compile_quickly):
-    control, ended, going = (batch_loss(m, n) for m, n in ((pr.methods.Control(), 12), (method, 12), (method, 3)))
-    assert control[0] == ended[0] != going[0]
-    for name in control[1]:
-        np.testing.assert_array_equal(control[1][name], ended[1][name], name)
+def test_ended_method_is_the_base_dynamics_bit_for_bit(method, request):
+    """In one program for all steps, as in training."""
+    at = batch_loss(method)
+    ended, going = at(12), at(3)
+    plain = control(request.node.get_closest_marker("optimised") is not None)
+    assert plain[0] == ended[0] != going[0]
+    for name in plain[1]:
+        np.testing.assert_array_equal(plain[1][name], ended[1][name], name)
         if name != "W_in":
-            assert not np.array_equal(control[1][name], going[1][name]), name
+            assert not np.array_equal(plain[1][name], going[1][name]), name
 
 
 def by_hand(cell, parameters, inputs, *, span=None, weight=1.0, aligned=False, strategic=(), periods=PERIODS):
@@ -149,7 +167,7 @@ def small_system():
     ],
     ids=["skip", "aligned", "strategic by the task", "strategic by hand"],
 )
-def test_states_equal_loops_over_time(method, options, compile_quickly):
+def test_states_equal_loops_over_time(method, options):
     with backend.precision(64):
         cell, parameters, h0, inputs = small_system()
         run = unrolled(method, 0.3, cell, parameters, h0, inputs, skips=[(1, 9), (9, 16), (0, 0)])
@@ -161,7 +179,7 @@ def test_states_equal_loops_over_time(method, options, compile_quickly):
             )
 
 
-def test_aligned_skip_without_base_dynamics_is_one_long_euler_step(compile_quickly):
+def test_aligned_skip_without_base_dynamics_is_one_long_euler_step():
     with backend.precision(64):
         cell, parameters, h0, inputs = small_system()
         run = unrolled(pr.methods.AlignedSkip(span=5), 0.0, cell, parameters, h0, inputs, periods=((0, 20),))
@@ -175,7 +193,7 @@ def test_aligned_skip_without_base_dynamics_is_one_long_euler_step(compile_quick
 
 @pytest.mark.parametrize("no_gradient", [None, 8, 6])
 @pytest.mark.parametrize("method", [pr.methods.Control(), pr.methods.Skip(span=3), pr.methods.AlignedSkip(span=3)])
-def test_gradients_equal_central_differences(method, no_gradient, compile_quickly):
+def test_gradients_equal_central_differences(method, no_gradient):
     """With a warm-up: the gradient of what follows it, from the state at its end held constant."""
     with backend.precision(64):
         cell, parameters, h0, inputs = small_system()
@@ -203,13 +221,13 @@ def test_gradients_equal_central_differences(method, no_gradient, compile_quickl
             np.testing.assert_allclose(jnp.sum(gradient[name] * direction), numeric, rtol=1e-6)
 
 
-def test_stepping_in_python_gives_the_same_gradient(compile_quickly):
+def test_stepping_in_python_gives_the_same_gradient():
     from poprnn.core import loops
 
     method = pr.methods.Skip(span=4, annealing_steps=12)
-    compiled = batch_loss(method, 2)
-    with loops.in_python(), jax.disable_jit():
-        stepped = batch_loss(method, 2)
+    compiled = batch_loss(method)(2)
+    with loops.in_python():
+        stepped = batch_loss(method, compile=lambda f: f)(2)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-5), compiled, stepped)
 
 
@@ -234,7 +252,7 @@ def test_schedules_of_the_paper():
     assert float(never.schedule(0)["weight"]) == 1
 
 
-def test_members_may_differ_in_their_schedules(compile_quickly):
+def test_members_may_differ_in_their_schedules():
     vary = {"training.method.span": [3, 5], "training.method.base_weight": [0.2, 0.8]}
     options = dict(batch=4, epochs=1, steps_per_epoch=3, evaluation_batches=1, monitors=())
     cell = pr.cells.LeakyRNN(n_units=4, **CELL)
@@ -307,7 +325,7 @@ def test_starts_groups_and_outputs_of_the_leaky_cell():
 
 
 @pytest.mark.parametrize(("threshold", "outcome"), [(0.0, "solved"), (1.0, "budget_spent")])
-def test_population_ends_together(threshold, outcome, compile_quickly):
+def test_population_ends_together(threshold, outcome):
     run = pr.fit(
         Ramp(), pr.cells.LeakyRNN(n_units=4, **CELL), members=3, batch=4, epochs=3, steps_per_epoch=2,
         evaluation_batches=1, monitors=(pr.monitors.TrimmedMean(threshold=threshold),), vary={},
@@ -328,7 +346,7 @@ def test_members_below_the_threshold_end_with_the_population():
 
 
 @pytest.mark.parametrize("shared", [True, False])
-def test_members_may_share_their_trials(shared, compile_quickly):
+def test_members_may_share_their_trials(shared):
     """Two equal networks without noise stay equal on the same trials, and not on others."""
     cell = pr.cells.LeakyRNN(n_units=4, **CELL | {"state_start": 0.0})
     arrays = {"W": np.repeat(np.random.default_rng(0).normal(size=(1, 4, 4)) / 2, 2, axis=0)}

@@ -18,8 +18,6 @@ from poprnn.analysis import _conditional as conditional
 from poprnn.analysis.contract import load_result
 from poprnn.report import results
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 MODULE = importlib.import_module("poprnn.analysis.performance")
 DELAYS = np.array([100.0, 200.0, 400.0])
 

@@ -10,8 +10,6 @@ import poprnn as pr
 from poprnn.analysis import _probe
 from poprnn.analysis._statistics import holm
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 N, UNITS, MEMBERS = 3, 12, 2
 FAST = dict(n_trials=3, n_steps=60, burn_in=20)
 
@@ -200,7 +198,7 @@ def test_inhibition_scaling_finds_the_planted_limit():
     np.testing.assert_allclose(answer["mean_weight"].values[0], [s.sum() / 4 for s in scaled], atol=1e-6)
 
 
-def test_snapshots_are_asked_at_their_memory(tiny_run):
+def test_snapshots_are_asked_at_their_memory():
     run = pr.fit(
         pr.tasks.NParity(n_max=4), pr.cells.LeakyRNN(n_units=8), members=3, epochs=3, steps_per_epoch=2,
         evaluation_batches=1, batch=4, curriculum=pr.curricula.MultiHead(threshold=0.0),

@@ -15,8 +15,6 @@ from poprnn.recipes.contract import Questions, bootstrap, reproduce, scale_of
 from poprnn.recipes.temporal_patterns import waves_learned
 from poprnn.training.run import History, Run, Snapshot
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 RNG = np.random.default_rng(0)
 
 

@@ -6,7 +6,7 @@ import xarray as xr
 
 from poprnn.core import catalogue, recipe_files
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
+pytestmark = pytest.mark.usefixtures("few_resamples")
 
 RNG = np.random.default_rng(0)
 

@@ -18,7 +18,7 @@ from poprnn.recipes.contract import reproduce, scale_of
 from poprnn.recipes.skip_connections import populations
 from poprnn.tasks._cognitive_rules import RULES
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
+pytestmark = pytest.mark.usefixtures("few_resamples")
 
 INF = float("inf")
 METHODS = ("control", "CD10", "SCTT10", "SCTT40", "DASC10", "DASC40")

@@ -14,7 +14,7 @@ from poprnn.training.curricula.multi_head import MultiHead
 from poprnn.training.curricula.single_head import SingleHead
 from poprnn.training.trainer import Trainer
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
+pytestmark = pytest.mark.usefixtures("few_resamples")
 
 MEMBERS = 4
 

@@ -7,7 +7,7 @@ import xarray as xr
 from poprnn.core import catalogue, recipe_files
 from poprnn.recipes.contract import scale_of
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
+pytestmark = pytest.mark.usefixtures("few_resamples")
 
 TASKS = ("n_parity", "n_dms")
 

@@ -22,8 +22,6 @@ from poprnn.training.curricula.contract import Progress
 from poprnn.training.run import History, Run, Snapshot
 from poprnn.training.settings import Population, Setup, Training
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 CLAIMS = [
     {
         "id": "T2",
@@ -282,7 +280,7 @@ def test_without_history():
 
 
 @pytest.fixture(scope="module")
-def measured(tiny_run, compile_quickly):
+def measured(tiny_run):
     """The analyses that have figures of their own, asked of a run in which one member has passed a stage less."""
     reached = [Snapshot(np.arange(3) != 1, np.ones(3, int), tiny_run.parameters)] * 2
     run = dataclasses.replace(tiny_run, snapshots=dict(zip(("stage_000", "stage_001"), reached, strict=True)))

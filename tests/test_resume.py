@@ -1,5 +1,6 @@
 """A run that was killed, interrupted or damaged ends as if nothing had happened, or says why it cannot."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -18,6 +19,8 @@ from poprnn import experiment
 from poprnn.core import storage
 from poprnn.core.errors import StorageError
 from poprnn.training import trainer
+
+pytestmark = pytest.mark.optimised  # the promise is about the bits of the programs that users get
 
 COMMAND = Path(sys.executable).with_name("poprnn")
 TEXT = """
@@ -70,14 +73,16 @@ def checkpoints(folder):
 class Place:
     """An empty home and working directory for a subprocess, and the experiment file outside of both."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, programs):
         self.folder, self.run = folder, folder / "run"
         (folder / "home").mkdir()
         (folder / "cwd").mkdir()
         (folder / "tmp").mkdir()
         (folder / "file.toml").write_text(TEXT)
         keep = {k: v for k, v in os.environ.items() if not k.startswith(("XDG_", "MPL"))}
-        self.environment = keep | {"HOME": str(folder / "home"), "TMPDIR": str(folder / "tmp")}
+        # what the first process compiles, the second need not; the tests' own process compiles for itself
+        programs = {"JAX_COMPILATION_CACHE_DIR": str(programs), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3"}
+        self.environment = keep | programs | {"HOME": str(folder / "home"), "TMPDIR": str(folder / "tmp")}
 
     def start(self, *command):
         return subprocess.Popen(
@@ -103,22 +108,30 @@ def wait_for(path, process):
 
 @pytest.fixture(scope="session")
 def stopped(tmp_path_factory):
-    """Both at once: one process that kills itself while it writes a checkpoint, one that gets Ctrl-C."""
-    killed, interrupted = Place(tmp_path_factory.mktemp("killed")), Place(tmp_path_factory.mktemp("interrupted"))
-    (killed.folder / "killer.py").write_text(KILLER)
-    a = killed.start(sys.executable, killed.folder / "killer.py", killed.folder / "file.toml", killed.run)
+    """One process that gets Ctrl-C, then one that kills itself while it writes a checkpoint."""
+    programs = tmp_path_factory.mktemp("programs")
+    killed, interrupted = (Place(tmp_path_factory.mktemp(name), programs) for name in ("killed", "interrupted"))
     b = interrupted.start(COMMAND, "run", interrupted.folder / "file.toml", "--out", interrupted.run)
-    try:
-        wait_for(interrupted.run / "checkpoint" / "0000000000", b)  # training begins (compiling comes first)
+    with ended(b):
+        wait_for(interrupted.run / "checkpoint" / "0000000000", b)  # training begins; now it compiles
         b.send_signal(signal.SIGINT)
         interrupted.said = (*b.communicate(timeout=120), b.returncode)
+    (killed.folder / "killer.py").write_text(KILLER)
+    a = killed.start(sys.executable, killed.folder / "killer.py", killed.folder / "file.toml", killed.run)
+    with ended(a):
         killed.said = (*a.communicate(timeout=120), a.returncode)
-    finally:
-        for process in (a, b):
-            if process.poll() is None:
-                process.kill()
-                process.wait()
     return killed, interrupted
+
+
+@contextlib.contextmanager
+def ended(process):
+    """Nothing goes on after a test that failed."""
+    try:
+        yield
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
 
 
 @pytest.fixture(scope="session")

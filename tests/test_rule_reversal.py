@@ -18,8 +18,6 @@ from poprnn.tasks.contract import Stage
 from poprnn.training.fit import make_trainer
 from poprnn.training.program import Program
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 make = pr.tasks.RuleReversal
 NAMES = ("stimulus", "response", "feedback", "wait")
 SHORT = dict(stimulus_ms=20.0, response_ms=30.0, feedback_ms=20.0, wait_ms=15.0, jitter_ms=10.0, warm_up_ms=15.0)

@@ -75,6 +75,7 @@ def test_labels_are_right_at_every_step_for_every_head(make):
                     assert int(classes[t, head]) == brute_force(task, bits[: t + 1], memory)
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize("make", MEMORY_TASKS)
 @pytest.mark.parametrize("options", [{}, {"bit_duration": 3}, {"bit_duration": 2, "dt": (0.5, 1.0, 0.3)}], ids=str)
 def test_samples_answer_to_the_true_last_bit(make, options):

@@ -11,8 +11,6 @@ import pytest
 import poprnn as pr
 from poprnn.tasks.contract import Stage
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 make = pr.tasks.TemporalPattern
 
 

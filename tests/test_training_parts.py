@@ -17,8 +17,6 @@ from poprnn.training.monitors.contract import Observation
 from poprnn.training.program import Program
 from poprnn.training.run import stack_varied
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 C, OPT = pr.curricula, pr.optimizers
 TASK = pr.tasks.NParity(n_max=8)  # seven heads
 

@@ -96,7 +96,9 @@ def both(name, plan, dtype=jnp.float64):
     return fast, slow, parameters.trainable, floats
 
 
-@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.optimised if name == "split" else ()) for name in SYSTEMS]
+)
 @pytest.mark.parametrize(
     "plan", [unrolling.Plan(4, 3, 3, True), unrolling.Plan(2, 6, 2, False)], ids=["blocks", "segments"]
 )
@@ -110,6 +112,7 @@ def test_values_and_gradients_equal_the_plain_recurrence(name, plan):
             jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-10), g, g_)
 
 
+@pytest.mark.optimised
 def test_gradient_equals_central_differences():
     with backend.precision(64):
         fast, _, trainable, floats = both("outside", unrolling.Plan(4, 3, 3, True))

@@ -5,6 +5,7 @@ Other packages add entries through entry points (group ``poprnn.<family>``), a s
 Names are matched in lower case without underscores. An entry that fails to import raises its own error, always.
 """
 
+import functools
 import importlib
 import importlib.util
 import sys
@@ -51,6 +52,13 @@ def _built_in(family: str) -> list[str]:
 
 
 def _plugins(family: str) -> dict[str, Any]:
+    return _installed(family, tuple(sys.path))
+
+
+@functools.cache
+def _installed(family: str, path: tuple[str, ...]) -> dict[str, Any]:
+    """Entry points; to find them, Python reads a file of every package on the path, which takes milliseconds."""
+    del path  # another path may hold other packages
     return {point.name: point for point in entry_points(group=f"poprnn.{family}")}
 
 

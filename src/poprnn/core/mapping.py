@@ -198,15 +198,16 @@ class MemberMap:
                 _share.reset(token)
 
         def members(rows: Tree, shared: Tree, count: jax.Array) -> Tree:
-            one = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), rows)
-            _, extra = jax.eval_shape(self.function, one, shared)
+            # traced once, for the shapes and for the loop; a new function, or a trace might outlive its surroundings
+            function = jax.jit(lambda row, shared: self.function(row, shared), inline=True)  # noqa: PLW0108
+            _, extra = jax.eval_shape(lambda: function(trees.row(rows, 0), shared))
             buffer = jax.tree.map(lambda s: jnp.zeros((n_rows, *s.shape), s.dtype), extra)
 
             # the trip count is a traced number on purpose: a population of one compiles to the same loop body as
             # one of a hundred, and so gives the same bits
             def member(i: jax.Array, carry: Tree) -> Tree:
                 rows, buffer = carry
-                row, extra = self.function(trees.row(rows, i), shared)
+                row, extra = function(trees.row(rows, i), shared)
                 return trees.put(rows, row, i), trees.put(buffer, extra, i)
 
             return lax.fori_loop(0, count[0], member, (rows, buffer))

@@ -241,8 +241,12 @@ def _commit(name: str) -> str | None:
     return found.stdout.strip() or None
 
 
+N_RESAMPLES = 2000
+"""Of a bootstrapped interval."""
+
+
 def bootstrap(statistic: Callable[..., float], *samples: np.ndarray, seed: int = 0) -> list[float]:
-    """95 % percentile interval of a statistic of one or several samples, from 2000 resamples.
+    """95 % percentile interval of a statistic of one or several samples, from :data:`N_RESAMPLES` resamples.
 
     Args:
         statistic: of as many arrays as there are samples.
@@ -261,6 +265,11 @@ def bootstrap(statistic: Callable[..., float], *samples: np.ndarray, seed: int =
     if min(len(sample) for sample in samples) < 2:
         return [float("nan"), float("nan")]
     found = resample(
-        samples, statistic, vectorized=False, n_resamples=2000, method="percentile", rng=np.random.default_rng(seed)
+        samples,
+        statistic,
+        vectorized=False,
+        n_resamples=N_RESAMPLES,
+        method="percentile",
+        rng=np.random.default_rng(seed),
     ).confidence_interval
     return [float(found.low), float(found.high)]
