@@ -24,8 +24,6 @@ from poprnn.analysis.task_complexity import task_complexity
 from poprnn.report import results
 from poprnn.tasks.contract import Piecewise
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 SPREAD = importlib.import_module("poprnn.analysis.generalisation_spread")
 NAMES = ("identity", "independent", "conjugate")
 

@@ -16,8 +16,6 @@ from poprnn.core import backend
 from poprnn.core.errors import NotApplicableError
 from poprnn.training.program import Program
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 T = pr.tasks
 FOUR = [T.FlipFlop, T.DelayedDiscrimination, T.SineWave, T.PathIntegration]
 LIKELY = 1e-4

@@ -250,7 +250,7 @@ class Steps(pr.Task):
 
 
 @pytest.fixture(scope="module")
-def population(compile_quickly):
+def population():
     """A network, the same in other coordinates, one of other weights, and one that diverges."""
     q, W, W_in = orthogonal(5, 1), 0.4 * gaussian(5, 5), gaussian(5, 3, seed=1)
     arrays = {

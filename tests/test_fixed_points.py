@@ -16,8 +16,6 @@ from poprnn.analysis._orbits import period_of
 from poprnn.analysis.contract import load_result
 from poprnn.core import backend
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 INPUT = importlib.import_module("poprnn.analysis._constant_input")
 RANDOM = np.random.default_rng(0)
 FEW = {"n_starts": 64, "n_trials": 8}

@@ -9,8 +9,6 @@ import poprnn as pr
 from poprnn.analysis.contract import load_result
 from poprnn.analysis.representational_similarity import similarities
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 RANDOM = np.random.default_rng(0)
 
 

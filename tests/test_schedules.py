@@ -13,8 +13,6 @@ import pytest
 import poprnn as pr
 from poprnn.training.trainer import Trainer
 
-pytestmark = pytest.mark.usefixtures("compile_quickly")
-
 Restarts, Plateau = pr.schedules.CosineRestarts, pr.schedules.ReduceOnPlateau
 
 # --- warm restarts --------------------------------------------------------------------------------------------------
