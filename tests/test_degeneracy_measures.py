@@ -742,7 +742,12 @@ def of_different_tasks():
         ("weight_distance", two_without_inputs, {"include": "all"}, "no W_in"),
         ("distance_from_start", lambda: population({"W": np.ones((2, 2, 2))}), {}, "no start that is known"),
         ("distance_from_start", lambda: moved_by({}), {"array": "W_inn"}, "did you mean 'W_in'"),
-        ("generalisation_spread", lambda: population({"W": np.ones((2, 2, 2))}), {}, "does not say what lies outside"),
+        (
+            "generalisation_spread",
+            lambda: population({"W": np.ones((2, 2, 2))}),
+            {},
+            "does not say what is out of its distribution",
+        ),
         ("generalisation_spread", lambda: echoes([1.0]), {}, "needs two members"),
         ("generalisation_spread", of_different_tasks, {}, "trained on different tasks"),
         ("task_complexity", of_different_tasks, {}, "trained on different tasks"),

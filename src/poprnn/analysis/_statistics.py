@@ -1,6 +1,7 @@
 """Comparing the answers of several populations."""
 
 import itertools
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -93,7 +94,9 @@ def _compare(a: np.ndarray, b: np.ndarray, equal_variance: bool) -> dict[str, np
     out = {key: blank.copy() for key in ("difference", "low", "high", "effect_size", "t", "p")}
     if enough.any():
         mine, other = a[enough], b[enough]
-        with np.errstate(invalid="ignore", divide="ignore"):
+        with np.errstate(invalid="ignore", divide="ignore"), warnings.catch_warnings():
+            # samples that are equal but for rounding: their t is as large as it looks
+            warnings.filterwarnings("ignore", "Precision loss", RuntimeWarning)
             result = stats.ttest_ind(mine, other, axis=-1, equal_var=equal_variance, nan_policy="omit")
             interval = result.confidence_interval(0.95)
             difference = np.nanmean(mine, axis=-1) - np.nanmean(other, axis=-1)

@@ -131,13 +131,11 @@ def _other(run: Run, task: Task | dict[str, Any] | str | None) -> Task:
         raise NotApplicableError("generalisation_spread: the members were trained on different tasks (vary 'task.…')")
     if task is not None:
         other = task if isinstance(task, Task) else build(Task, task, "generalisation_spread: task")
-    elif (twin := getattr(run.task, "out_of_distribution", None)) is not None:
-        other = twin()
     else:
-        raise NotApplicableError(
-            f"generalisation_spread: task '{run.task.name()}' does not say what lies outside its distribution; "
-            "choose another task with task"
-        )
+        try:
+            other = run.task.out_of_distribution()
+        except NotApplicableError as error:
+            raise NotApplicableError(f"generalisation_spread: {error}; choose another task with task") from None
     for name in ("n_inputs", "n_outputs", "n_heads", "readout"):
         mine, its = getattr(run.task, name), getattr(other, name)
         if mine != its:

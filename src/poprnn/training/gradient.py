@@ -75,15 +75,14 @@ class GradientSteps(Steps):
             before = trees.rows(kept.states, base, size)
             after = trees.rows(kept.states, base + 1, size)
             g_read, g_after = self._read_backward(q, after, exists & counts, sequence, cotangent, t0)
-            noise = trees.row(kept.noises, position)
             matrices, vectors = eqx.partition(q, lambda a: a.ndim >= 2)
             drive, matrices_vjp, rest = jax.vjp(
-                lambda m: trees.split(self._drive(eqx.combine(m, vectors), before, noise, sequence, t0)),
+                lambda m: trees.split(self._drive(eqx.combine(m, vectors), kept, position, sequence, t0)),
                 matrices,
                 has_aux=True,
             )
             _, vectors_vjp = jax.vjp(
-                lambda v: trees.floats(self._drive(eqx.combine(matrices, v), before, noise, sequence, t0)), vectors
+                lambda v: trees.floats(self._drive(eqx.combine(matrices, v), kept, position, sequence, t0)), vectors
             )
             drives, place = (kept.drives, base) if self.plan.keep_drive else (trees.join(drive, rest), 0)
             steps = jnp.clip(self._first_step(sequence) - t0, 0, size), jnp.clip(length - t0, 0, size)
@@ -110,9 +109,11 @@ class GradientSteps(Steps):
         exists = steps < sequence.length
         return exists, jnp.ones_like(exists) if sequence.no_gradient is None else steps >= sequence.no_gradient
 
-    def _drive(self, q: Prepared, before: Carry, noise: Tree, sequence: Sequence, t0: Count) -> Tree:
+    def _drive(self, q: Prepared, kept: Kept, position: Count, sequence: Sequence, t0: Count) -> Tree:
+        """Drives of the block at a position in its segment, as a function of the parameters."""
+        before = trees.rows(kept.states, position * self.plan.block, self.plan.block)
         recurrent = jax.vmap(lambda c: self.recurrent(q, c, sequence))(before)
-        return add_drives(self.external(q, noise, sequence, t0)[0], recurrent)
+        return add_drives(self.external(q, trees.row(kept.noises, position), sequence, t0)[0], recurrent)
 
     def _read_backward(
         self, q: Prepared, after: Carry, exists: Array, sequence: Sequence, cotangent: Emitted, t0: Count

@@ -220,13 +220,7 @@ class Steps:
 
             n_steps = jnp.clip(length - t0, 0, size)
             carry, states, drives = fori_loop(0, n_steps, step, (carry, states, drives))
-
-            def fill(j: Count, loop: Any) -> Any:
-                states, drives = loop
-                return trees.put(states, carry, base + j + 1), trees.put(drives, trees.row(external, j), base + j)
-
-            # the rest of a trial's last block holds its last state: functions of whole blocks need no masks
-            states, drives = fori_loop(n_steps, size, fill, (states, drives))
+            states, drives = self._fill(states, drives, carry, external, base, n_steps)
             if self.reads:
                 values, total = self._read_block(q, trees.rows(states, base + 1, size), t0, sequence)
                 outputs = trees.put_rows(outputs, values, t0)
@@ -239,6 +233,17 @@ class Steps:
         moving, noise, states, drives, noises, outputs, sums = loop
         kept = None if workspace is None else workspace._replace(states=states, drives=drives, noises=noises)
         return moving._replace(noise=noise), kept, outputs, sums
+
+    def _fill(
+        self, states: Tree, drives: Tree, carry: Carry, external: Tree, base: Count | int, n_steps: Count
+    ) -> tuple[Tree, Tree]:
+        """The rest of a trial's last block holds its last state: functions of whole blocks need no masks."""
+
+        def one(j: Count, loop: Any) -> Any:
+            states, drives = loop
+            return trees.put(states, carry, base + j + 1), trees.put(drives, trees.row(external, j), base + j)
+
+        return fori_loop(n_steps, self.plan.block, one, (states, drives))
 
     def _read_block(self, q: Prepared, carries: Carry, t0: Count, sequence: Sequence) -> tuple[Tree, Tree]:
         """Outputs of the block that begins at ``t0``, zero beyond the length, and its contribution to the sums."""
