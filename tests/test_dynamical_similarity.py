@@ -60,11 +60,10 @@ def test_no_larger_than_what_dsa_metric_finds_and_never_below_the_bound(group, f
 
 
 @pytest.mark.parametrize("rank", [2, 5, 20, 100])
-@pytest.mark.parametrize("determinant", [1, -1])
-def test_a_planted_transformation_is_found(rank, determinant):
+def test_a_planted_transformation_is_found(rank):
     a = unit(gaussian(rank, rank))
-    q = orthogonal(rank, 1, determinant)
-    assert aligned_distances(np.stack([a, q @ a @ q.T]), n_starts=4)["distance"][0, 1] < 2e-5
+    turned = [q @ a @ q.T for q in (orthogonal(rank, 1, determinant) for determinant in (1, -1))]
+    assert aligned_distances(np.stack([a, *turned]), n_starts=4)["distance"].max() < 2e-5
 
 
 def test_a_planted_transformation_of_trained_operators_is_found():

@@ -154,9 +154,9 @@ def _signs(agreement: Float[Array, "rank rank"]) -> Float[Array, "rank"]:
     """Signs s that make s^T C s large: those of the leading eigenvector, by squaring C (shifted) twelve times."""
     shift = jnp.max(jnp.sum(jnp.abs(agreement), axis=1)) / 2
     power = agreement + shift * jnp.eye(len(agreement), dtype=agreement.dtype)
-    for _ in range(12):
-        power = power / jnp.maximum(jnp.linalg.norm(power), 1e-30)
-        power = power @ power
+    # the square is scaled afterwards; a loop of the compiled program, as an unrolled one took long to compile
+    scaled = lambda p: p / jnp.maximum(jnp.linalg.norm(p), 1e-30)
+    power = lax.fori_loop(0, 12, lambda _, p: scaled(p @ p), scaled(power))
     column = power[:, jnp.argmax(jnp.diagonal(power))]
     return jnp.where(column < 0, -1, 1).astype(agreement.dtype)
 
@@ -164,8 +164,7 @@ def _signs(agreement: Float[Array, "rank rank"]) -> Float[Array, "rank"]:
 def _polar(matrix: Float[Array, "rank rank"]) -> Float[Array, "rank rank"]:
     """The nearest orthogonal matrix to one of spectral norm at most 1; identity where it is too nearly singular."""
     one = jnp.eye(len(matrix), dtype=matrix.dtype)
-    for _ in range(20):
-        matrix = _nearer_orthogonal(matrix)
+    matrix = lax.fori_loop(0, 20, lambda _, m: _nearer_orthogonal(m), matrix)
     return jnp.where(jnp.max(jnp.abs(matrix.T @ matrix - one)) < 1e-3, matrix, one)
 
 

@@ -84,7 +84,7 @@ def dynamical_similarity(
     ...     "W": 0.9 * np.stack([turn(1.0), turn(0.3), turn(-0.3)]), "W_in": np.tile(np.eye(2, 1), (3, 1, 1)),
     ...     "bias": np.zeros((3, 2))})
     >>> pr.measure("dynamical_similarity", run, n_delays=1, rank=2, n_trials=200).data["distance"][1].values.round(1)
-    array([0.3, 0. , 0. ])
+    array([0.5, 0. , 0. ])
     """
     _check(distance, scaled, n_starts)
     states = activity_on_shared_trials(NAME, run, n_trials, seed)
