@@ -5,7 +5,7 @@ import importlib
 import jax
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import curve_fit, minimize_scalar
 
@@ -144,6 +144,7 @@ def test_exact_mixtures_are_found(fast, ratio, share, shrink):
 
 @settings(deadline=None, max_examples=60)
 @given(y=st.lists(st.floats(-3, 3), min_size=6, max_size=6), tau_max=st.floats(0.05, 1000))
+@example(y=[0.0, 0.0, 1.0, 0.0, 0.0, 0.0], tau_max=0.25)  # flat where the grid has its only point below the bound
 def test_anything_is_fitted_within_the_bounds(y, tau_max):
     y = np.array(y)
     one, two = fit_exponentials(y[None], np.array([tau_max]))

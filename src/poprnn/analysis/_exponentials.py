@@ -95,7 +95,11 @@ def _fit_block(y: Curves, tau_max: Vector) -> tuple[Fit, Fit]:
     def best(cost: np.ndarray, allowed: np.ndarray) -> np.ndarray:
         return np.where(allowed, cost, np.inf).argmin(axis=0)
 
-    start = grid[best(_box((onto, 0.0), (squared, 0.0, 1.0), (1.0, 0.0))[2], ~outside)]
+    costs = np.where(outside, np.inf, _box((onto, 0.0), (squared, 0.0, 1.0), (1.0, 0.0))[2])
+    start = grid[costs.argmin(axis=0)]
+    bound = _powers(q_max, len(y))  # where the grid has only 0 below a small bound, the search would not leave it
+    cost_at_bound = _box((_dot(bound, y), 0.0), (_dot(bound, bound), 0.0, 1.0), (1.0, 0.0))[2]
+    start = np.where(cost_at_bound < costs.min(axis=0), q_max, start)
     single = _search(y, [np.stack([start, start])], np.zeros_like(q_max), q_max)
 
     first, second = np.triu_indices(N_GRID, 1)

@@ -47,7 +47,7 @@ RESTARTS = 50
 """Epochs between warm restarts of delayed discrimination's learning rate (our choice: the paper gives none)."""
 
 
-ARENA = {"side": 5.0, "max_speed": 0.125}
+ARENA: dict[str, Any] = {"side": 5.0, "max_speed": 0.125}
 """Of path integration (our choice): so large that a network which always answers where it began (a loss of 0.99 in 2D,
 0.71 in 3D) is far from the losses at which the paper stops; in the task's default arena it would pass."""
 
@@ -132,6 +132,12 @@ def setup(
 
 # --- questions -----------------------------------------------------------------------------------------------------
 
+
+def solved_members(run: Run) -> np.ndarray:
+    """Places of the members that reached the loss at which training stops."""
+    return np.flatnonzero([word == "solved" for word in run.outcome])
+
+
 RELABELLINGS = ("identity", "independent", "conjugate")
 
 
@@ -139,13 +145,11 @@ def ask_all(ask: Any, label: str, run: Run, scale: Mapping[str, Any]) -> xr.Data
     """Every measure of the paper, of the members that reached the loss at which training stops.
 
     Returns:
-        Between members (member, other): ``dynamics`` (DSA) and the weights' ``identity``, ``independent`` (the paper's)
-        and ``conjugate`` distances. Of members: ``start``, ``dimensions``, ``attractorness``, ``error_out``, and
-        ``embedding`` (member, dimension) of the dynamics, with its ``spread``. Of the task: ``input_entropy`` and
-        ``output_entropy`` in bits. Attributes:
-        ``members`` and ``solved``. Without variables where fewer than three members got there.
+        What :func:`between_members` does; of members also ``error_out``; of the task ``input_entropy`` and
+        ``output_entropy`` in bits. Attributes: ``members`` and ``solved``. Without variables where fewer than three
+        members got there.
     """
-    solved = np.flatnonzero([word == "solved" for word in run.outcome])
+    solved = solved_members(run)
     counts = {"members": run.n_members, "solved": len(solved)}
     if len(solved) < 3:
         return xr.Dataset(attrs=counts)
@@ -155,10 +159,33 @@ def ask_all(ask: Any, label: str, run: Run, scale: Mapping[str, Any]) -> xr.Data
         "rank": min(how.rank, scale["rank"]),
         "n_trials": scale["n_trials"],
     }
-    dynamics = ask(label, "dynamical_similarity", run, **look)
-    weights = ask(label, "weight_distance", run, n_restarts=scale["n_restarts"])
+    found = between_members(ask, label, run, look, scale["n_restarts"])
+    error = ask(label, "generalisation_spread", run)["error"].sel(distribution="out")
     entropy = ask(label, "task_complexity", run)
-    spread = ask(label, "generalisation_spread", run)
+    return found.assign(
+        error_out=("member", error.values),
+        input_entropy=float(entropy["input_entropy"]),
+        output_entropy=float(entropy["target_entropy"]),
+    ).assign_attrs(counts)
+
+
+def between_members(ask: Any, label: str, run: Run, look: Mapping[str, Any], n_restarts: int) -> xr.Dataset:
+    """How far apart the members of a population are, and how far each has come.
+
+    Args:
+        ask: puts a question and keeps the answer.
+        label: of the population.
+        run: its members that count.
+        look: options of DSA.
+        n_restarts: of the search for relabellings.
+
+    Returns:
+        Between members (member, other): ``dynamics`` (DSA) and the weights' ``identity``, ``independent`` (the paper's)
+        and ``conjugate`` distances. Of members: ``start``, ``dimensions``, ``attractorness``, and ``embedding``
+        (member, dimension) of the dynamics, with its ``spread``.
+    """
+    dynamics = ask(label, "dynamical_similarity", run, **look)
+    weights = ask(label, "weight_distance", run, n_restarts=n_restarts)
     first, second = (np.searchsorted(run.member_index, weights[name].values) for name in ("member_1", "member_2"))
     by_pair = {name: _square(weights["distance"].sel(relabelling=name).values, first, second) for name in RELABELLINGS}
     points = scaled_points(dynamics["distance"].values)
@@ -169,13 +196,10 @@ def ask_all(ask: Any, label: str, run: Run, scale: Mapping[str, Any]) -> xr.Data
         "start": ("member", ask(label, "distance_from_start", run)["distance"].values),
         "dimensions": ("member", ask(label, "dimensionality", run, variance=0.95)["n_components"].values),
         "attractorness": ("member", ask(label, "attractorness", run)["attractorness"].values),
-        "error_out": ("member", spread["error"].sel(distribution="out").values),
         "embedding": (("member", "dimension"), points["point"].values),
         "spread": float(points["spread"]),
-        "input_entropy": float(entropy["input_entropy"]),
-        "output_entropy": float(entropy["target_entropy"]),
     }
-    return xr.Dataset(found, {"member": run.member_index}, counts)
+    return xr.Dataset(found, {"member": run.member_index})
 
 
 def _square(values: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -257,6 +281,11 @@ def _partial(x: np.ndarray, y: np.ndarray, given: np.ndarray) -> float:
     return float((r_xy - r_xz * r_yz) / rest) if rest > 0 else 0.0
 
 
+def of_members(values: xr.DataArray) -> np.ndarray:
+    """A value of each member: its own, or its mean distance to the others."""
+    return values.values if values.ndim == 1 else values.values.sum(axis=1) / (len(values) - 1)
+
+
 def families_of(answers: Mapping[str, xr.Dataset]) -> dict[str, list[xr.Dataset]]:
     """The conditions of each family in order of complexity."""
     out: dict[str, list[xr.Dataset]] = {}
@@ -270,7 +299,9 @@ def trend(answers: list[xr.Dataset], statistic: Statistic) -> tuple[float, list[
     return correlation(answers, range(len(answers)), statistic)
 
 
-def change(before: xr.Dataset, after: xr.Dataset, statistic: Statistic) -> tuple[float, list[float]]:
+def change(
+    before: xr.Dataset, after: xr.Dataset, statistic: Statistic, *, confidence: float = 0.95
+) -> tuple[float, list[float]]:
     """Of a statistic from one condition to another, as a share of the first, and its interval."""
 
     def of(first: np.ndarray, second: np.ndarray) -> float:
@@ -278,7 +309,7 @@ def change(before: xr.Dataset, after: xr.Dataset, statistic: Statistic) -> tuple
         return float(statistic(after, np.asarray(second, int)) / start - 1) if start else float("nan")
 
     samples = [np.arange(a.sizes["member"]) for a in (before, after)]
-    return of(*samples), bootstrap(of, *samples)
+    return of(*samples), bootstrap(of, *samples, confidence=confidence)
 
 
 def beyond(interval: list[float], sign: int) -> bool:

@@ -245,13 +245,16 @@ N_RESAMPLES = 2000
 """Of a bootstrapped interval."""
 
 
-def bootstrap(statistic: Callable[..., float], *samples: np.ndarray, seed: int = 0) -> list[float]:
-    """95 % percentile interval of a statistic of one or several samples, from :data:`N_RESAMPLES` resamples.
+def bootstrap(
+    statistic: Callable[..., float], *samples: np.ndarray, confidence: float = 0.95, seed: int = 0
+) -> list[float]:
+    """Percentile interval of a statistic of one or several samples, from :data:`N_RESAMPLES` resamples.
 
     Args:
         statistic: of as many arrays as there are samples.
         samples: a value (or place) for each member of a population. Members are resampled within each; NaN for both
             ends where a sample has fewer than two.
+        confidence: of the interval, 95 % by default.
         seed: of the resamples.
 
     Reference: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
@@ -269,6 +272,7 @@ def bootstrap(statistic: Callable[..., float], *samples: np.ndarray, seed: int =
         statistic,
         vectorized=False,
         n_resamples=N_RESAMPLES,
+        confidence_level=confidence,
         method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval

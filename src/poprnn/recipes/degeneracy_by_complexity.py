@@ -15,6 +15,7 @@ from poprnn.recipes._degeneracy import (
     families_of,
     mean_of,
     notes_on,
+    of_members,
     setup,
     trend,
     value,
@@ -221,8 +222,7 @@ def _over_levels(answers: list[xr.Dataset], name: str) -> tuple[np.ndarray, np.n
     """Level, and a value of each member, ``[member, level]``: its own, or its mean distance to the others."""
     columns = []
     for answer in answers:
-        values = answer[name].values
-        columns.append(values if values.ndim == 1 else values.sum(axis=1) / (len(values) - 1))
+        columns.append(of_members(answer[name]))
     table = np.full((max(map(len, columns)), len(columns)), np.nan)
     for place, column in enumerate(columns):
         table[: len(column), place] = column

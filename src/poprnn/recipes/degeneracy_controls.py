@@ -6,7 +6,19 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from poprnn.recipes._degeneracy import Statistic, ask_all, beyond, change, correlation, mean_of, notes_on, setup, value
+from poprnn.recipes._degeneracy import (
+    Statistic,
+    ask_all,
+    beyond,
+    change,
+    correlation,
+    mean_of,
+    notes_on,
+    of_members,
+    setup,
+    solved_members,
+    value,
+)
 from poprnn.recipes._timescales import brackets
 from poprnn.recipes.contract import Claim
 from poprnn.tasks.delayed_discrimination import DelayedDiscrimination
@@ -48,7 +60,7 @@ def answers(runs: dict[str, Run], scale: dict[str, Any], ask: Any) -> dict[str, 
 
 def _line(ask: Any, run: Run, scale: Mapping[str, Any]) -> xr.Dataset:
     """Of the slow points in the response, without input: share of their first component, and its correlation."""
-    run = run.select(np.flatnonzero([word == "solved" for word in run.outcome]))
+    run = run.select(solved_members(run))
     found = ask("auxiliary", "fixed_points", run, period="response", n_starts=scale["n_starts"])
     shares, correlations = np.full(run.n_members, np.nan), np.full(run.n_members, np.nan)
     for k in range(run.n_members):
@@ -165,16 +177,9 @@ def draw(runs: dict[str, Run], answers: dict[str, xr.Dataset]) -> dict[str, Any]
             ("independent", "mean d_PIF"),
             ("start", "from the start"),
         ):
-            groups = {
-                k.replace("_", " ").replace("-", " "): {"": _of_members(a[name].values)} for k, a in there.items()
-            }
+            groups = {k.replace("_", " ").replace("-", " "): {"": of_members(a[name])} for k, a in there.items()}
             if groups:
                 drawn.append(by_group(name, groups, words, f"As figure 6: {words}, a member to the others."))
         if drawn:
             figures[kind] = drawn
     return figures
-
-
-def _of_members(values: np.ndarray) -> np.ndarray:
-    """A value of each member: its own, or its mean distance to the others."""
-    return values if values.ndim == 1 else values.sum(axis=1) / (len(values) - 1)
