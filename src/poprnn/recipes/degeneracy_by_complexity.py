@@ -7,6 +7,7 @@ import numpy as np
 import xarray as xr
 
 from poprnn.recipes._degeneracy import (
+    FAMILIES,
     Statistic,
     ask_all,
     beyond,
@@ -52,11 +53,14 @@ def answers(runs: dict[str, Run], scale: dict[str, Any], ask: Any) -> dict[str, 
 def judge(answers: dict[str, xr.Dataset], about: dict[str, Any]) -> list[Claim]:
     """Verdicts on D1 to D6 and D12; ``None`` where a condition has fewer than three members that got there."""
     rules = {c["id"]: c for c in about["claims"]}
+    families = families_of(answers)
     notes, enough = notes_on(answers)
-    if not enough:
+    missing = [family for family in FAMILIES if len(families.get(family, ())) < 3]
+    if missing:
+        notes.append("fewer than three levels: " + ", ".join(missing))
+    if missing or not enough:
         return [Claim(k, r["claim"], r["paper"], "", None, 0, None, "; ".join(notes)) for k, r in rules.items()]
     members = sum(a.sizes["member"] for a in answers.values())
-    families = families_of(answers)
     found = {
         "D1": _entropies(answers, families),
         "D2": _all_trends(families, mean_of("dimensions"), 1),

@@ -65,7 +65,7 @@ def _delayed_discrimination(ask: Any, label: str, run: Run, scale: dict[str, Any
     found = ask(label, "fixed_points", run, period="delay", n_starts=scale["n_starts"], n_trials=scale["n_trials"])
     variables = {"n_stable": found["n_stable"].values, "n_slow": found["n_slow"].values}
     there = xr.Dataset({name: ("member", v) for name, v in variables.items()}, {"member": run.member_index})
-    return there.assign_attrs(expected=run.task.n_amplitudes)
+    return there.assign_attrs(expected=run.task.n_amplitudes)  # type: ignore[attr-defined]
 
 
 def _sine_wave(ask: Any, label: str, run: Run, scale: dict[str, Any]) -> xr.Dataset:
