@@ -137,11 +137,11 @@ def test_the_weights_are_judged_by_the_papers_estimator():
     assert found.passed is True and "does not rise everywhere" in found.measured
 
 
-@pytest.mark.parametrize("claim", ["D2", "D3", "D4", "D5", "D6"])
-def test_shuffled_levels_pass_nothing(claim):
+def test_shuffled_levels_pass_nothing():
     order = {0: 1, 1: 2, 2: 0}
     shuffled = as_claimed(lambda family, level, options: as_options(family, order[level]))
-    assert judged("degeneracy_by_complexity", shuffled)[claim].passed is False
+    found = judged("degeneracy_by_complexity", shuffled)
+    assert [found[claim].passed for claim in ("D2", "D3", "D4", "D5", "D6")] == 5 * [False]
 
 
 def test_entropies_that_do_not_rise_or_stand_elsewhere_fail():
@@ -362,7 +362,7 @@ def test_means_over_pairs_leave_out_a_member_and_itself():
     values = a["dynamics"].values
     wanted = np.mean([values[i, j] for i in places for j in places if i != j])
     assert shared.mean_of("dynamics")(a, places) == pytest.approx(wanted)
-    assert np.isnan(shared.mean_of("dynamics")(a, np.array([2, 2])))
+    assert shared.mean_of("dynamics")(a, np.array([2, 2])) == pytest.approx(values[2].sum() / (K - 1))
 
 
 def test_partial_correlation_is_that_of_residuals_of_ranks():

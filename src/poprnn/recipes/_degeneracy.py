@@ -224,8 +224,9 @@ def mean_of(name: str) -> Statistic:
         if values.ndim == 1:
             return float(values[places].mean())
         different = places[:, None] != places[None, :]
-        chosen = values[np.ix_(places, places)][different]
-        return float(chosen.mean()) if chosen.size else float("nan")
+        if not different.any():  # a resample of one member only: its distance to all others stands for it
+            return float(values[places[0]].sum() / (len(values) - 1))
+        return float(values[np.ix_(places, places)][different].mean())
 
     return mean
 
