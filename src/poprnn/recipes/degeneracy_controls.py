@@ -166,8 +166,7 @@ def draw(runs: dict[str, Run], answers: dict[str, xr.Dataset]) -> dict[str, Any]
     from poprnn.report.panels import by_group
 
     figures = {}
-    kinds = {"auxiliary": "auxiliary", "size": "size", "nuclear_norm": "nuclear_norm", "l1": "l1"}
-    for kind in kinds:
+    for kind in ("auxiliary", "size", "nuclear_norm", "l1"):
         labels = [k for k in answers if answers[k].attrs["kind"] == kind]
         labels = labels if kind == "size" else ["plain", *labels]
         there = {k: answers[k] for k in labels if answers[k].data_vars}
@@ -177,9 +176,14 @@ def draw(runs: dict[str, Run], answers: dict[str, xr.Dataset]) -> dict[str, Any]
             ("independent", "mean d_PIF"),
             ("start", "from the start"),
         ):
-            groups = {k.replace("_", " ").replace("-", " "): {"": of_members(a[name])} for k, a in there.items()}
+            groups = {_said(a): {"": of_members(a[name])} for a in there.values()}
             if groups:
                 drawn.append(by_group(name, groups, words, f"As figure 6: {words}, a member to the others."))
         if drawn:
             figures[kind] = drawn
     return figures
+
+
+def _said(answer: xr.Dataset) -> str:
+    kind, amount = answer.attrs["kind"].replace("_", " "), answer.attrs["amount"]
+    return f"{amount:g} units" if kind == "size" else f"{kind} {amount:g}" if amount else kind
