@@ -1,6 +1,8 @@
 # Everything runs in a virtual environment of its own, made on first use.
 PYTHON ?= python3
 BIN := .venv/bin
+# kernels are compiled against the headers of the jaxlib they will run with
+export PIP_BUILD_CONSTRAINT := constraints.txt
 WORKERS ?= 2
 
 .PHONY: demo test test-all lint format bench constraints clean

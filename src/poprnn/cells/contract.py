@@ -42,18 +42,20 @@ class Context(NamedTuple):
 
 
 class ElementWise(NamedTuple):
-    """What compiled kernels must know of a cell whose state is one array h and whose step is, after its drive
-    d = input drive + h M', ``h <- f(d)``, or with a leak ``h <- h + leak (f(d) - h)``; the cell says so by
-    :attr:`Cell.element_wise`, beside the methods that define it."""
+    """What compiled kernels must know of a cell with one array h for a state, whose input product is x U' + c and whose
+    step is, with the drive d = input drive + h M', ``h <- f(d)``, or with a leak ``h <- h + leak (f(d) - h)``. The cell
+    says so by :attr:`Cell.element_wise`, beside the methods that define it."""
 
     matrix: str
     """M's name among the prepared arrays."""
     activation: ActivationName
     """f."""
-    negative_slope: Scalar | float = 0.1
-    """Slope of ``leaky_relu`` below zero."""
+    inputs: tuple[str, str]
+    """Names of U and c."""
     leak: str | None = None
     """The leak's name among the prepared arrays, one number a unit."""
+    negative_slope: Scalar | float = 0.1
+    """Slope of ``leaky_relu`` below zero."""
 
 
 class Cell(Blueprint):
@@ -97,8 +99,8 @@ class Cell(Blueprint):
             replaced = ("input_product", "input_noise", "input_drive", "noise_start", "recurrent_drive", "update")
         elif "input_drive" in vars(cls):
             replaced = ("input_product", "input_noise")
-        if {"step", "update", "recurrent_drive"} & vars(cls).keys():
-            replaced += ("element_wise",)
+        if {"step", "update", "recurrent_drive", "input_drive", "input_product"} & vars(cls).keys():
+            replaced += ("element_wise",)  # says something about the methods it was defined beside, no others
         for part in replaced:
             if part not in vars(cls):
                 setattr(cls, part, getattr(Cell, part))
@@ -133,6 +135,11 @@ class Cell(Blueprint):
     def element_wise(self) -> ElementWise | None:
         """How the step looks to a compiled kernel, if it has that form; ``None``: it runs by the methods below."""
         return None
+
+    @classmethod
+    def has_kernel(cls) -> bool:
+        """Whether the cell says how its step looks to a kernel."""
+        return cls.element_wise is not Cell.element_wise
 
     def input_product(self, prepared: dict[str, Any], input: Float[Array, "input"]) -> Tree:
         """The part of :meth:`input_drive` that the input alone decides, worked out once where an input lasts for many

@@ -223,7 +223,7 @@ class LeakyRNN(Cell):
     def element_wise(self) -> ElementWise:
         """f of A h and the rest, with a leak of alpha where it stands outside."""
         leak = "alpha" if self.self_interaction == "outside" else None
-        return ElementWise("A", self.activation, self.negative_slope, leak)
+        return ElementWise("A", self.activation, ("B", "c"), leak, self.negative_slope)
 
     def recurrent_drive(self, prepared: dict[str, Any], state: Float[Array, "unit"]) -> Float[Array, "unit"]:
         """A h."""

@@ -65,7 +65,7 @@ class VanillaRNN(Cell):
     @property
     def element_wise(self) -> ElementWise:
         """f of W h and the rest."""
-        return ElementWise("W", self.activation, self.negative_slope)
+        return ElementWise("W", self.activation, ("W_in", "bias"), negative_slope=self.negative_slope)
 
     def recurrent_drive(self, prepared: dict[str, Any], state: Float[Array, "unit"]) -> Float[Array, "unit"]:
         """W h."""

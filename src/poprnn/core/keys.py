@@ -42,9 +42,7 @@ def step_bits(key: Key[Array, ""], time: Count, n: int) -> UInt32[Array, "n"]:
     return high ^ low
 
 
-def step_normals(
-    keys: Key[Array, "trial"], first: Count, n_steps: int, n: int
-) -> Float[Array, "time trial unit"]:
+def step_normals(keys: Key[Array, "trial"], first: Count, n_steps: int, n: int) -> Float[Array, "time trial unit"]:
     """Standard normal numbers of ``n_steps`` steps from time ``first`` on, made of :func:`step_bits`.
 
     By a kernel where there is one: of the same bits, and equal to rounding.

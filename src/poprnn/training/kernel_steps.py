@@ -1,15 +1,13 @@
 """Steps whose loops over time are compiled kernels (``core/native``): cells that say they are element-wise, on CPUs."""
 
-from typing import Any
-
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from poprnn.cells.contract import ElementWise
 from poprnn.core import native, trees
-from poprnn.core.arrays import Count, Tree
+from poprnn.core.arrays import Array, Count, Float, Tree
 from poprnn.training.dynamics import Carry, Dynamics, Prepared
-from poprnn.training.gradient import GradientSteps, Place, long_axis_last
+from poprnn.training.gradient import GradientSteps, Place
 from poprnn.training.methods.contract import Method
 from poprnn.training.steps import Kept, Sequence
 
@@ -24,30 +22,33 @@ def kernel_serves(dynamics: Dynamics, prepared: Prepared, carry: Carry) -> bool:
         return False
     if method.update is not Method.update or method.init is not Method.init:
         return False
-    arrays = [carry.state, prepared[form.matrix], *([] if form.leak is None else [prepared[form.leak]])]
+    names = (form.matrix, *form.inputs, *(() if form.leak is None else (form.leak,)))
+    arrays = (carry.state, *(prepared[name] for name in names))
     return all(a.dtype == jnp.float32 for a in arrays)
 
 
 class KernelSteps(GradientSteps):
     """The same system; what differs is who walks through a block."""
 
-    def _form(self, q: Prepared) -> native.Form:
-        form = self.dynamics.cell.element_wise
-        assert form is not None
-        leak = None if form.leak is None else q[form.leak]
-        return native.Form(form.activation, form.negative_slope, leak)
-
     @property
-    def _matrix(self) -> str:
+    def _shape(self) -> ElementWise:
         form = self.dynamics.cell.element_wise
         assert form is not None
-        return form.matrix
+        return form
+
+    def _form(self, q: Prepared) -> native.Form:
+        shape = self._shape
+        return native.Form(shape.activation, shape.negative_slope, None if shape.leak is None else q[shape.leak])
+
+    def input_products(self, q: Prepared, inputs: Float[Array, "a b input"]) -> Float[Array, "a b unit"]:
+        """U x + c, whose gradient is a kernel's."""
+        return _affine(inputs, *(q[name] for name in self._shape.inputs))
 
     # --- forward ----------------------------------------------------------------------------------------------
 
     def ready_forward(self, q: Prepared) -> Tree:
-        """The form's numbers and the packed matrix."""
-        return self._form(q)._replace(activation=None), native.pack(q[self._matrix], transposed=True)  # type: ignore[arg-type]
+        """Leak and packed matrix."""
+        return self._form(q)[1:], native.pack(q[self._shape.matrix], transposed=True)
 
     def one_block(self, carry: Carry) -> Tree:
         """The kernel writes states whether or not somebody reads them."""
@@ -67,10 +68,11 @@ class KernelSteps(GradientSteps):
     ) -> tuple[Carry, Tree, Tree]:
         """One call."""
         del t0, sequence
-        form = ready[0]._replace(activation=self.dynamics.cell.element_wise.activation)  # type: ignore[union-attr]
+        numbers, packed = ready
         states = trees.put(states, carry, base)  # where nothing is kept every block begins in the same place
         kept = drives if jax.tree.leaves(drives) else None
-        h, new = native.forward(form, ready[1], external, states.state, kept, base, n_steps)
+        form = native.Form(self._shape.activation, *numbers)
+        h, new = native.forward(form, packed, external, states.state, kept, base, n_steps)
         states = states._replace(state=h)
         return trees.row(states, base + n_steps), states, drives if new is None else new
 
@@ -78,10 +80,10 @@ class KernelSteps(GradientSteps):
 
     def ready_backward(self, q: Prepared) -> Tree:
         """The packed matrix."""
-        return native.pack(q[self._matrix], transposed=False)
+        return native.pack(q[self._shape.matrix], transposed=False)
 
     def memory_of_block(self, g_carry: Tree) -> Tree:
-        """None: the kernel keeps what it needs."""
+        """None: the kernel needs no cotangents after the block."""
         del g_carry
         return ()
 
@@ -97,26 +99,37 @@ class KernelSteps(GradientSteps):
         g_after: Tree,
         memory: Tree,
     ) -> tuple[Tree, Tree, Tree]:
-        """One call, which also gives the gradients of matrix and leak; those of the input drive are taken from its result."""
+        """One call, which gives matrix and leak their gradients, too; the input drive's follow from its result."""
         position, base, t0, steps, _ = place
         drives = (kept.drives, base) if self.plan.keep_drive else (self._drive(q, kept, position, sequence, t0), 0)
-        form, name = self._form(q), self.dynamics.cell.element_wise
-        assert name is not None
-        g_leak = None if name.leak is None else g_q[name.leak]
+        matrix, leak = self._shape.matrix, self._shape.leak
         g, g_matrix, g_leak, g_drive = native.backward(
-            form, ready, (kept.states.state, base), drives, g_after.state, g_carry.state, g_q[name.matrix], g_leak, steps
+            self._form(q),
+            ready,
+            (kept.states.state, base),
+            drives,
+            g_after.state,
+            g_carry.state,
+            g_q[matrix],
+            None if leak is None else g_q[leak],
+            steps,
         )
-        g_q = g_q | {name.matrix: g_matrix} | ({} if name.leak is None else {name.leak: g_leak})
-        g_q = jax.tree.map(jnp.add, g_q, self._external_backward(q, kept, sequence, position, t0, g_drive))
-        return g_q, g_carry._replace(state=g), memory
-
-    def _external_backward(
-        self, q: Prepared, kept: Kept, sequence: Sequence, position: Count, t0: Count, g_drive: Any
-    ) -> Tree:
-        """Gradient of a block's input drives in the parameters."""
+        g_q = g_q | {matrix: g_matrix} | ({} if leak is None else {leak: g_leak})
         noise = trees.row(kept.noises, position)
-        matrices, vectors = eqx.partition(q, lambda a: a.ndim >= 2)
-        external = lambda m, v: self.external(eqx.combine(m, v), noise, sequence, t0)[0]
-        _, matrices_vjp = jax.vjp(lambda m: external(m, vectors), matrices)
-        _, vectors_vjp = jax.vjp(lambda v: external(matrices, v), vectors)
-        return eqx.combine(*matrices_vjp(long_axis_last(g_drive)), *vectors_vjp(g_drive))
+        _, vjp = jax.vjp(lambda q: self.external(q, noise, sequence, t0)[0], q)
+        return jax.tree.map(jnp.add, g_q, vjp(g_drive)[0]), g_carry._replace(state=g), memory
+
+
+@jax.custom_vjp
+def _affine(x: Float[Array, "a b input"], U: Float[Array, "unit input"], c: Float[Array, "unit"]) -> Array:
+    return x @ U.T + c
+
+
+def _affine_backward(residual: tuple[Array, Array], g: Float[Array, "a b unit"]) -> tuple[Array, Array, Array]:
+    x, U = residual
+    with_one = jnp.concatenate([x, jnp.ones((*x.shape[:-1], 1), x.dtype)], axis=-1)
+    sums = native.outer(with_one.reshape(-1, with_one.shape[-1]), g.reshape(-1, g.shape[-1]))
+    return g @ U, sums[:-1].T, sums[-1]
+
+
+_affine.defvjp(lambda x, U, c: (_affine(x, U, c), (x, U)), _affine_backward)

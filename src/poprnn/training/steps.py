@@ -10,7 +10,7 @@ from jax import lax
 
 from poprnn.cells.contract import Context, add_drives, add_product
 from poprnn.core import loops, mapping, trees
-from poprnn.core.arrays import Array, Bool, Count, Key, Tree
+from poprnn.core.arrays import Array, Bool, Count, Float, Key, Tree
 from poprnn.core.keys import step_normals
 from poprnn.core.loops import fori_loop
 from poprnn.tasks.contract import Piecewise
@@ -88,20 +88,20 @@ class Steps:
         q = eqx.combine(q, sequence.fixed)
         steps = t0 + jnp.arange(self.plan.block)
         inputs, by_time = sequence.inputs, None
-        once = isinstance(inputs, Piecewise) and self.dynamics.task is None and self.dynamics.cell.splits_input
-        if once:  # what every piece adds to the units is worked out once a trial
-            product = jax.vmap(jax.vmap(lambda x: self.dynamics.cell.input_product(q, x)))
-            # apart on the way back too, or XLA adds the pieces' cotangents up again in every sum over them
-            inputs = inputs._replace(values=lax.optimization_barrier(product(inputs.values)))
-        elif not isinstance(inputs, Piecewise):
+        splits = self.dynamics.task is None and self.dynamics.cell.splits_input
+        if not isinstance(inputs, Piecewise):
             inputs, by_time = trees.zero_beyond(trees.rows(inputs, t0, self.plan.block), steps < sequence.length), 0
+            inputs = self.input_products(q, inputs) if splits else inputs
+        elif splits:  # what every piece adds to the units is worked out once a trial
+            # apart on the way back too, or XLA adds the pieces' cotangents up again in every sum over them
+            inputs = inputs._replace(values=lax.optimization_barrier(self.input_products(q, inputs.values)))
 
         def one(input: Tree, key: Array, step: Count, trial: Tree) -> Tree:
             time = sequence.first + step
             noise_key = jax.random.fold_in(key, 2 * time)
             context = context_at(time, sequence.context, trial)
             input = input.at(step) if isinstance(input, Piecewise) else input
-            if once:
+            if splits:
                 return self.dynamics.cell.input_noise(q, input, key=noise_key, context=context)
             return self.dynamics.external(q, input, key=noise_key, context=context)
 
@@ -115,6 +115,10 @@ class Steps:
         colour = jax.vmap(lambda memory, white: self.dynamics.cell.noise_block(q, memory, white), (0, 1), 1)
         memories, noises = colour(noise, white)
         return add_product(drives, noises), memories
+
+    def input_products(self, q: Prepared, inputs: Float[Array, "a b input"]) -> Tree:
+        """What the inputs add to the units before noise, over two axes at once."""
+        return jax.vmap(jax.vmap(lambda x: self.dynamics.cell.input_product(q, x)))(inputs)
 
     def recurrent(self, q: Prepared, carry: Carry, sequence: Sequence) -> Tree | None:
         """Drive by the state, ``[trial, …]``."""
@@ -207,9 +211,7 @@ class Steps:
             noises = trees.put(noises, noise, i)
             external, memories = self.external(q, noise, sequence, t0)
             n_steps = jnp.clip(length - t0, 0, size)
-            carry, states, drives = self.run_block(
-                ready, carry, external, states, drives, base, t0, n_steps, sequence
-            )
+            carry, states, drives = self.run_block(ready, carry, external, states, drives, base, t0, n_steps, sequence)
             if self.reads:
                 values, total = self._read_block(q, trees.rows(states, base + 1, size), t0, sequence)
                 outputs = trees.put_rows(outputs, values, t0)

@@ -1,8 +1,9 @@
 """Kernels in C++ for what XLA's CPU backend is slow at: loops of small products over time, and normal numbers.
 
-They are compiled when the package is installed (``build.py``), if there is a compiler; without them, with
-``POPRNN_KERNELS=0`` in the environment, on other devices and in other precisions everything runs by XLA alone, equal to
-rounding. Each function here has the same arguments for every cell it serves; the formulas are in ``steps.h``.
+They are compiled when the package is installed (``build.py``), if there is a compiler, for several instruction sets;
+the processor decides which one runs (the environment variable ``POPRNN_KERNELS`` may name a lesser one, ``avx2`` or
+``plain``). Without them, with ``POPRNN_KERNELS=0``, on other devices and in other precisions everything runs by XLA
+alone, equal to rounding. The formulas of a block's steps are in ``steps.h``.
 """
 
 import ctypes
@@ -19,11 +20,11 @@ from poprnn.core import backend, loops, mapping
 from poprnn.core.arrays import Array, Count, Float, Scalar, UInt32
 
 VARIABLE = "POPRNN_KERNELS"
-"""Environment variable; 0 turns the kernels off."""
+"""Environment variable; 0 turns the kernels off, ``avx2`` or ``plain`` asks for the kernels of lesser processors."""
 ACTIVATIONS = ("relu", "leaky_relu", "tanh", "softplus", "sigmoid", "identity")
 """In the order of ``steps.h``."""
 _LIBRARY = Path(__file__).with_name("_kernels.so")
-_TARGETS = ("pack", "forward", "backward", "normals")
+_TARGETS = ("pack", "forward", "backward", "outer", "normals")
 
 
 def instructions() -> str | None:
@@ -33,6 +34,15 @@ def instructions() -> str | None:
     True
     """
     return None if os.environ.get(VARIABLE) == "0" else _load()
+
+
+def status() -> str:
+    """What :func:`instructions` says, for people."""
+    if name := instructions():
+        return f"compiled kernels ({name})"
+    if os.environ.get(VARIABLE) == "0":
+        return f"XLA alone ({VARIABLE}=0)"
+    return "XLA alone (no kernels for this machine and jaxlib; `python -m poprnn.core.native.build` compiles them)"
 
 
 def serve() -> bool:
@@ -50,7 +60,7 @@ def _load() -> str | None:
         for target in _TARGETS:
             handler = jax.ffi.pycapsule(getattr(library, f"poprnn_{target}"))
             jax.ffi.register_ffi_target(f"poprnn_{target}", handler, platform="cpu")
-    except (OSError, AttributeError, RuntimeError):  # not built, or built for another machine or another jaxlib
+    except (OSError, AttributeError, RuntimeError, ValueError):  # not built, or for another machine or another jaxlib
         return None
     return name
 
@@ -132,9 +142,12 @@ def backward(
     return g, g_matrix, None if g_leak is None else leak, g_drives
 
 
-def normals(
-    keys: UInt32[Array, "trial 2"], first_time: Count, n_steps: int, n: int
-) -> Float[Array, "time trial unit"]:
+def outer(a: Float[Array, "row i"], b: Float[Array, "row k"]) -> Float[Array, "i k"]:
+    """``a' b``: fast where rows are many and i and k few."""
+    return _call("outer", jax.ShapeDtypeStruct((a.shape[1], b.shape[1]), jnp.float32), a, b)
+
+
+def normals(keys: UInt32[Array, "trial 2"], first_time: Count, n_steps: int, n: int) -> Float[Array, "time trial unit"]:
     """Standard normal numbers from the bits of ``keys.step_bits`` at ``first_time`` and the steps that follow."""
     shape = jax.ShapeDtypeStruct((n_steps, keys.shape[0], n), jnp.float32)
     return _call("normals", shape, keys, jnp.asarray(first_time, jnp.uint32))

@@ -1,5 +1,10 @@
-"""Compiling the kernels with the system's compiler, when the package is installed; ``python build.py`` does it again."""
+"""Compiling the kernels with the system's compiler when the package is installed.
 
+``python -m poprnn.core.native.build`` does it again, against the headers of the jaxlib that is installed. This file
+needs nothing but the standard library, because it runs while there is no poprnn yet.
+"""
+
+import importlib.util
 import os
 import platform
 import shutil
@@ -27,8 +32,17 @@ def compiler() -> str | None:
     return next((found for name in (named, "c++", "g++", "clang++") if name and (found := shutil.which(name))), None)
 
 
-def build(include: str, target: Path = LIBRARY) -> Path:
-    """Compile against the headers in ``include``; written aside, then renamed. Raises ``OSError`` where it fails."""
+def headers() -> Path:
+    """Where jaxlib keeps the headers of XLA's foreign function interface."""
+    spec = importlib.util.find_spec("jaxlib")
+    if spec is None or spec.origin is None:
+        raise OSError("there is no jaxlib with its headers")
+    return Path(spec.origin).parent / "include"
+
+
+def build(target: Path = LIBRARY) -> Path:
+    """Compile and link; written aside, then renamed. Raises ``OSError`` where it cannot be done."""
+    include = headers()
     command = compiler()
     if command is None:
         raise OSError("there is no C++ compiler")
@@ -42,7 +56,7 @@ def build(include: str, target: Path = LIBRARY) -> Path:
             _run([command, *COMMON, *options, "-c", str(HERE / source), "-o", out])
             return out
 
-        jobs = [("handlers.cc", "handlers", ["-isystem", include])]
+        jobs = [("handlers.cc", "handlers", ["-isystem", str(include)])]
         jobs += [("instructions.cc", name, [*options, f"-DINSTRUCTIONS={name}"]) for name, options in sets.items()]
         with ThreadPoolExecutor(2) as pool:
             objects = list(pool.map(lambda job: compiled(*job), jobs))
@@ -60,6 +74,4 @@ def _run(command: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    import jax
-
-    sys.stdout.write(f"{build(jax.ffi.include_dir())}\n")
+    sys.stdout.write(f"{build()}\n")

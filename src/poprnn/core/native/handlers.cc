@@ -1,5 +1,7 @@
 // What XLA calls. Arrays that are written in place come back as results; XLA has made them the same memory.
 #include <algorithm>
+#include <cstdlib>
+#include <cstring>
 
 #include "table.h"
 #include "xla/ffi/api/ffi.h"
@@ -18,14 +20,17 @@ extern const Table table;
 }
 #endif
 
+// What the processor has, or less if POPRNN_KERNELS names it.
 static const char* instructions() {
 #if defined(__x86_64__)
+  const char* named = std::getenv("POPRNN_KERNELS");
+  const bool plain = named && !std::strcmp(named, "plain"), two = named && !std::strcmp(named, "avx2");
   __builtin_cpu_init();
-  const bool two = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  if (two && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
-    return "avx512";
-  if (two) return "avx2";
+  if (plain || !__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return "plain";
+  if (two || !__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512dq") ||
+      !__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512vl"))
+    return "avx2";
+  return "avx512";
 #endif
   return "plain";
 }
@@ -94,6 +99,14 @@ static ffi::Error backward(Float packed, Float leak, Float slope, Float states, 
   return ffi::Error::Success();
 }
 
+// a [row, i], b [row, k] -> [i, k]
+static ffi::Error outer(Float a, Float b, FloatOut sums) {
+  std::fill_n(sums->typed_data(), sums->element_count(), 0.0f);
+  const int rows = (int)a.dimensions()[0], n_a = (int)a.dimensions()[1], n_b = (int)b.dimensions()[1];
+  table().add_outer(a.typed_data(), n_a, b.typed_data(), n_b, rows, sums->typed_data());
+  return ffi::Error::Success();
+}
+
 // keys [trial, 2] -> [time, trial, unit]
 static ffi::Error normals(ffi::Buffer<ffi::U32> keys, ffi::Buffer<ffi::U32> first_time, FloatOut to) {
   const auto shape = to->dimensions();
@@ -136,6 +149,8 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(poprnn_backward, backward,
                                   .Ret<Float>()
                                   .Ret<Float>()
                                   .Ret<Float>());
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(poprnn_outer, outer, ffi::Ffi::Bind().Arg<Float>().Arg<Float>().Ret<Float>());
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(poprnn_normals, normals,
                               ffi::Ffi::Bind().Arg<ffi::Buffer<ffi::U32>>().Arg<ffi::Buffer<ffi::U32>>().Ret<Float>());

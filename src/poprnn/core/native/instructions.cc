@@ -5,5 +5,5 @@
 
 namespace INSTRUCTIONS {
 extern const Table table;
-const Table table = {pack, forward, backward, normals};
+const Table table = {pack, forward, backward, add_outer, normals};
 }  // namespace INSTRUCTIONS

@@ -70,6 +70,18 @@ INLINE Floats square_root(Floats x) {
 #endif
 }
 
+INLINE bool all_below(Floats x, float bound) {
+#if defined(__AVX512F__)
+  return _mm512_cmp_ps_mask((__m512)x, _mm512_set1_ps(bound), _CMP_LT_OQ) == 0xffff;
+#elif defined(__AVX2__)
+  return _mm256_movemask_ps(_mm256_cmp_ps((__m256)x, _mm256_set1_ps(bound), _CMP_LT_OQ)) == 0xff;
+#else
+  bool yes = true;
+  for (int i = 0; i < LANES; ++i) yes = yes && x[i] < bound;
+  return yes;
+#endif
+}
+
 INLINE Floats clamp(Floats x, float low, float high) {  // not-a-number passes
   x = x < all(low) ? all(low) : x;
   return x > all(high) ? all(high) : x;

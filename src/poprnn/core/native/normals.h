@@ -39,6 +39,18 @@ INLINE void threefry(Words (&a)[TOGETHER], Words (&b)[TOGETHER], const Words (&k
   }
 }
 
+constexpr float NEAR[9] = {2.81022636e-08f, 3.43273939e-07f,  -3.5233877e-06f, -4.39150654e-06f, 0.00021858087f,
+                           -0.00125372503f, -0.00417768164f, 0.246640727f,    1.50140941f};
+constexpr float FAR[9] = {-0.000200214257f, 0.000100950558f, 0.00134934322f, -0.00367342844f, 0.00573950773f,
+                          -0.0076224613f,   0.00943887047f,  1.00167406f,    2.83297682f};
+
+INLINE Floats polynomial(const float (&coefficients)[9], Floats x) {
+  Floats p = all(coefficients[0]);
+#pragma GCC unroll 8
+  for (int i = 1; i < 9; ++i) p = coefficients[i] + p * x;
+  return p;
+}
+
 // Giles, Approximating the erfinv function, GPU Computing Gems 2, 2010: the coefficients for single precision.
 INLINE Floats normal_of(Words bits) {
   constexpr float least = -0.99999994f;
@@ -53,19 +65,11 @@ INLINE Floats normal_of(Words bits) {
   asm("" : "+x"(square));
 #endif
   Floats w = -logarithm(1.0f - square);
-  Ints near = w < all(5.0f);
-  Floats t = near ? w - 2.5f : square_root(w) - 3.0f;
-#define EITHER(a, b) (near ? all(a) : all(b))
-  Floats p = EITHER(2.81022636e-08f, -0.000200214257f);
-  p = EITHER(3.43273939e-07f, 0.000100950558f) + p * t;
-  p = EITHER(-3.5233877e-06f, 0.00134934322f) + p * t;
-  p = EITHER(-4.39150654e-06f, -0.00367342844f) + p * t;
-  p = EITHER(0.00021858087f, 0.00573950773f) + p * t;
-  p = EITHER(-0.00125372503f, -0.0076224613f) + p * t;
-  p = EITHER(-0.00417768164f, 0.00943887047f) + p * t;
-  p = EITHER(0.246640727f, 1.00167406f) + p * t;
-  p = EITHER(1.50140941f, 2.83297682f) + p * t;
-#undef EITHER
+  Floats p = polynomial(NEAR, w - 2.5f);
+  if (!all_below(w, 5.0f)) {  // one number in three hundred is in the tails
+    Ints near = w < all(5.0f);
+    p = near ? p : polynomial(FAR, square_root(w) - 3.0f);
+  }
   return 1.41421356f * (p * u);
 }
 
@@ -77,11 +81,12 @@ static void normals(const uint32_t* keys, uint32_t first_time, int trials, int n
   const size_t size = (size_t)trials * n, padded = (size + AT_ONCE - 1) / AT_ONCE * AT_ONCE;
   uint32_t* memory = (uint32_t*)calloc(3 * padded, sizeof(uint32_t));
   uint32_t *k0 = memory, *k1 = k0 + padded, *unit = k1 + padded;
-  for (size_t i = 0; i < size; ++i) {
-    k0[i] = keys[2 * (i / n)];
-    k1[i] = keys[2 * (i / n) + 1];
-    unit[i] = (uint32_t)(i % n);
-  }
+  for (int r = 0; r < trials; ++r)
+    for (int c = 0; c < n; ++c) {
+      k0[(size_t)r * n + c] = keys[2 * r];
+      k1[(size_t)r * n + c] = keys[2 * r + 1];
+      unit[(size_t)r * n + c] = (uint32_t)c;
+    }
   for (int j = 0; j < steps; ++j)
     for (size_t i = 0; i < size; i += AT_ONCE) {
       Words a[TOGETHER], b[TOGETHER], x[TOGETHER], y[TOGETHER];

@@ -121,16 +121,17 @@ static void multiply(const float* x, int n_rows, const float* packed, int n, con
 }
 
 // sums[i, k] += sum_r a[r, i] b[r, k], as many rows at a time as the first-level cache holds
-static void add_outer(const float* a, const float* b, int n_rows, int n, float* sums) {
-  Cut cut(n);
-  const int many = 4096 / n > 16 ? 4096 / n : 16;
+static void add_outer(const float* a, int n_a, const float* b, int n_b, int n_rows, float* sums) {
+  Cut cut(n_b);
+  const int many = 8192 / (n_a + n_b) > 16 ? 8192 / (n_a + n_b) : 16;
   for (int r = 0; r < n_rows; r += many) {
     const int K = n_rows - r < many ? n_rows - r : many;
     for (int i = 0; i < cut.n_panels; ++i) {
       const int c0 = cut.first(i) * LANES, vectors = cut.first(i + 1) - cut.first(i);
-      const int rest = n - c0 - (vectors - 1) * LANES;
-      Product p{a + (size_t)r * n, 1, n, b + (size_t)r * n + c0, n, false, K, sums + c0, sums + c0, n, rest < LANES ? rest : LANES};
-      panel_of(p, vectors, n);
+      const int rest = n_b - c0 - (vectors - 1) * LANES;
+      Product p{a + (size_t)r * n_a, 1, n_a, b + (size_t)r * n_b + c0, n_b, false, K, sums + c0, sums + c0, n_b,
+                rest < LANES ? rest : LANES};
+      panel_of(p, vectors, n_a);
     }
   }
 }

@@ -36,7 +36,9 @@ template <int F> INLINE Floats value(Floats x, Floats s) {
     q = q * z + 1.18534705686654e-04f;
     q = q * z + 2.26843463243900e-03f;
     q = q * z + 4.89352518554385e-03f;
-    return c * p / q;
+    Floats y = c * p / q;
+    y = x > all(9.0f) ? all(1.0f) : y;  // where 1 is the nearest number
+    return x < all(-9.0f) ? all(-1.0f) : y;
   }
   return x;
 }
@@ -142,7 +144,7 @@ static void backward(int activation, float s, const float* packed, const float* 
     multiply(g_drive, trials, packed, n, kept, g);
   }
   free(kept);
-  add_outer(g_drives, states, trials * steps, n, g_matrix);
+  add_outer(g_drives, n, states, n, trials * steps, g_matrix);
 }
 
 }  // namespace INSTRUCTIONS
