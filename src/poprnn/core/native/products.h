@@ -123,7 +123,7 @@ static void multiply(const float* x, int n_rows, const float* packed, int n, con
 // sums[i, k] += sum_r a[r, i] b[r, k], as many rows at a time as the first-level cache holds
 static void add_outer(const float* a, int n_a, const float* b, int n_b, int n_rows, float* sums) {
   Cut cut(n_b);
-  const int many = 8192 / (n_a + n_b) > 16 ? 8192 / (n_a + n_b) : 16;
+  const int many = 8192 / (n_a + n_b) > 64 ? 8192 / (n_a + n_b) : 64;
   for (int r = 0; r < n_rows; r += many) {
     const int K = n_rows - r < many ? n_rows - r : many;
     for (int i = 0; i < cut.n_panels; ++i) {
