@@ -218,3 +218,18 @@ def test_other_processors(instructions):
     environment = os.environ | {native.VARIABLE: instructions, "PYTHONPATH": paths}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_runs_say_what_they_used(tmp_path, monkeypatch):
+    """The manifest names the instruction set; going on with another one warns."""
+    options = dict(members=1, batch=4, steps_per_epoch=2, evaluation_batches=1)
+    task, cell = pr.tasks.NParity(n_max=3), pr.cells.LeakyRNN(n_units=4)
+    run = pr.fit(task, cell, epochs=1, out=tmp_path / "run", **options)
+    assert run.manifest["machine"]["kernels"] == native.instructions()
+    gru = pr.fit(task, pr.cells.GRU(n_units=4), epochs=0, **options)
+    assert gru.manifest["machine"]["kernels"] is None
+    assert ("compiled kernels" in native.status()) == (native.instructions() is not None)
+    if native.instructions() is not None:
+        monkeypatch.setenv(native.VARIABLE, "0")
+        with pytest.warns(UserWarning, match="kernels"):
+            pr.resume(tmp_path / "run")

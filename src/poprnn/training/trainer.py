@@ -87,7 +87,8 @@ class Trainer:
                 jax.tree.map(jnp.asarray, setup.task.arrays() if arrays is None else arrays),
             )
             require_memory(Program(setup), setup, self.shared)
-            self.program, self.begin, self.train, self.evaluate = compiled(shape_of(setup), n, debug, n_devices)
+            programs = compiled(shape_of(setup), n, debug, n_devices, native.instructions())
+            self.program, self.begin, self.train, self.evaluate = programs
             if self.folder and not resume:
                 self.folder.create()
                 self.folder.save_setup(setup)
@@ -312,12 +313,13 @@ class Trainer:
 
 @functools.lru_cache(maxsize=16)
 def compiled(
-    setup: Setup, n_members: int, debug: bool, n_devices: int | None
+    setup: Setup, n_members: int, debug: bool, n_devices: int | None, kernels: str | None
 ) -> tuple[Program, MemberMap, MemberMap, MemberMap]:
     """The programs of a setup: start, train, evaluate.
 
-    Asked for again (another seed, a resumed run), they need not be compiled again.
+    Asked for again (another seed, a resumed run), they need not be compiled again; with other kernels they must.
     """
+    del kernels
     program = Program(setup)
 
     def begin(state: Tree, seed: Any) -> tuple[Tree, MemberState]:
