@@ -6,9 +6,12 @@ the processor decides which one runs (the environment variable ``POPRNN_KERNELS`
 alone, equal to rounding. The formulas of a block's steps are in ``steps.h``.
 """
 
+import contextlib
 import ctypes
 import functools
 import os
+from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,9 +48,24 @@ def status() -> str:
     return "XLA alone (no kernels for this machine and jaxlib; `python -m poprnn.core.native.build` compiles them)"
 
 
+_off: ContextVar[bool] = ContextVar("off", default=False)
+
+
+@contextlib.contextmanager
+def without() -> Iterator[None]:
+    """Inside, what is traced runs by XLA alone (so that operations can be counted)."""
+    token = _off.set(True)
+    try:
+        yield
+    finally:
+        _off.reset(token)
+
+
 def serve() -> bool:
     """Whether what is being traced may call the kernels: one member at a time, compiled, on a CPU."""
-    return not (loops.are_python() or mapping.is_vmapped()) and backend.is_cpu() and instructions() is not None
+    if _off.get() or loops.are_python() or mapping.is_vmapped():
+        return False
+    return backend.is_cpu() and instructions() is not None
 
 
 @functools.cache
