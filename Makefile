@@ -1,6 +1,10 @@
 # Everything runs in a virtual environment of its own, made on first use.
 PYTHON ?= python3
 BIN := .venv/bin
+# kernels are compiled against the headers of the jaxlib they will run with
+export PIP_BUILD_CONSTRAINT := constraints.txt
+export PIP_CONSTRAINT := constraints.txt
+KERNELS := hatch_build.py $(wildcard src/poprnn/core/native/*.cc src/poprnn/core/native/*.h src/poprnn/core/native/build.py)
 WORKERS ?= 2
 
 .PHONY: demo test test-all lint format bench constraints clean
@@ -31,12 +35,12 @@ constraints: .venv/dev    ## Write the versions of this environment to constrain
 clean:
 	rm -rf .venv runs build dist
 
-.venv/base: pyproject.toml constraints.txt
+.venv/base: pyproject.toml constraints.txt $(KERNELS)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
 	touch $@
 
-.venv/dev: pyproject.toml constraints.txt
+.venv/dev: pyproject.toml constraints.txt $(KERNELS)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	touch .venv/base $@

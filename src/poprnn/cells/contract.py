@@ -5,6 +5,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from poprnn.cells._activations import ActivationName
 from poprnn.core.arrays import Array, Count, Float, PRNGKey, Scalar, Tree
 from poprnn.core.blueprint import Blueprint
 from poprnn.core.errors import ConfigurationError, NotApplicableError, nearest
@@ -38,6 +39,23 @@ class Context(NamedTuple):
     """Whether this is a training step."""
     trial: Tree = None
     """The trial being run (closed loops look at it)."""
+
+
+class ElementWise(NamedTuple):
+    """What compiled kernels must know of a cell with one array h for a state, whose input product is x U' + c and whose
+    step is, with the drive d = input drive + h M', ``h <- f(d)``, or with a leak ``h <- h + leak (f(d) - h)``. The cell
+    says so by :attr:`Cell.element_wise`, beside the methods that define it."""
+
+    matrix: str
+    """M's name among the prepared arrays."""
+    activation: ActivationName
+    """f."""
+    inputs: tuple[str, str]
+    """Names of U and c."""
+    leak: str | None = None
+    """The leak's name among the prepared arrays, one number a unit."""
+    negative_slope: Scalar | float = 0.1
+    """Slope of ``leaky_relu`` below zero."""
 
 
 class Cell(Blueprint):
@@ -81,6 +99,8 @@ class Cell(Blueprint):
             replaced = ("input_product", "input_noise", "input_drive", "noise_start", "recurrent_drive", "update")
         elif "input_drive" in vars(cls):
             replaced = ("input_product", "input_noise")
+        if {"step", "update", "recurrent_drive", "input_drive", "input_product"} & vars(cls).keys():
+            replaced += ("element_wise",)  # says something about the methods it was defined beside, no others
         for part in replaced:
             if part not in vars(cls):
                 setattr(cls, part, getattr(Cell, part))
@@ -110,6 +130,16 @@ class Cell(Blueprint):
     def splits_input(self) -> bool:
         """Whether the cell tells the product with the input apart from the noise added to it."""
         return type(self).input_product is not Cell.input_product
+
+    @property
+    def element_wise(self) -> ElementWise | None:
+        """How the step looks to a compiled kernel, if it has that form; ``None``: it runs by the methods below."""
+        return None
+
+    @classmethod
+    def has_kernel(cls) -> bool:
+        """Whether the cell says how its step looks to a kernel."""
+        return cls.element_wise is not Cell.element_wise
 
     def input_product(self, prepared: dict[str, Any], input: Float[Array, "input"]) -> Tree:
         """The part of :meth:`input_drive` that the input alone decides, worked out once where an input lasts for many

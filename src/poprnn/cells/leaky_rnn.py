@@ -9,7 +9,7 @@ from pydantic import Field
 
 from poprnn.cells._activations import Activation, ActivationName, activation
 from poprnn.cells._drives import noisy
-from poprnn.cells.contract import Cell, Context, Parameters
+from poprnn.cells.contract import Cell, Context, ElementWise, Parameters
 from poprnn.core.arrays import Array, Float, PRNGKey
 from poprnn.core.blueprint import Finite, Fraction, NonNegative, Positive, PositiveInt, Tuple, is_zero
 from poprnn.core.errors import ConfigurationError, NotApplicableError
@@ -218,6 +218,12 @@ class LeakyRNN(Cell):
         eta = weights @ white + decay ** (steps + 1)[:, None] * memory
         eta = lax.stop_gradient(eta)
         return eta, (self.noise * prepared["alpha"] if self.self_interaction == "inside" else self.noise) * eta
+
+    @property
+    def element_wise(self) -> ElementWise:
+        """f of A h and the rest, with a leak of alpha where it stands outside."""
+        leak = "alpha" if self.self_interaction == "outside" else None
+        return ElementWise("A", self.activation, ("B", "c"), leak, self.negative_slope)
 
     def recurrent_drive(self, prepared: dict[str, Any], state: Float[Array, "unit"]) -> Float[Array, "unit"]:
         """A h."""

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from poprnn.cells._activations import ActivationName, activation
 from poprnn.cells._drives import noisy
-from poprnn.cells.contract import Cell, Context, Parameters
+from poprnn.cells.contract import Cell, Context, ElementWise, Parameters
 from poprnn.core.arrays import Array, Float, PRNGKey
 from poprnn.core.blueprint import Finite, NonNegative, PositiveInt
 
@@ -61,6 +61,11 @@ class VanillaRNN(Cell):
     ) -> Float[Array, "unit"]:
         """White noise added."""
         return noisy(product, self.noise, key=key)
+
+    @property
+    def element_wise(self) -> ElementWise:
+        """f of W h and the rest."""
+        return ElementWise("W", self.activation, ("W_in", "bias"), negative_slope=self.negative_slope)
 
     def recurrent_drive(self, prepared: dict[str, Any], state: Float[Array, "unit"]) -> Float[Array, "unit"]:
         """W h."""

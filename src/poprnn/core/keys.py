@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from poprnn.core import loops, native
 from poprnn.core.arrays import Array, Count, Float, Key, UInt32
 
 STREAMS = ("init", "train", "evaluate", "score", "rollout", "analysis", "probe")
@@ -39,6 +40,22 @@ def step_bits(key: Key[Array, ""], time: Count, n: int) -> UInt32[Array, "n"]:
     words = jax.random.key_data(key)
     high, low = _threefry((words[0], words[1]), (jnp.asarray(time, jnp.uint32), jnp.arange(n, dtype=jnp.uint32)))
     return high ^ low
+
+
+def step_normals(keys: Key[Array, "trial"], first: Count, n_steps: int, n: int) -> Float[Array, "time trial unit"]:
+    """Standard normal numbers of ``n_steps`` steps from time ``first`` on, made of :func:`step_bits`.
+
+    By a kernel where there is one: of the same bits, and equal to rounding.
+
+    >>> step_normals(jax.random.split(jax.random.key(0), 3), 0, 4, 2).shape
+    (4, 3, 2)
+    """
+    if native.serve():
+        return native.normals(jax.random.key_data(keys), first, n_steps, n)
+    draw = jax.vmap(lambda key, time: step_bits(key, time, n), (0, None))
+    times = first + jnp.arange(n_steps)
+    # bits are drawn apart: fused with what makes numbers of them they take half as long again
+    return normal_from(loops.apart(lambda: jax.vmap(draw, (None, 0))(keys, times), times[0]))
 
 
 def normal_from(bits: UInt32[Array, "..."]) -> Float[Array, "..."]:

@@ -32,6 +32,11 @@ def describe(name: str) -> dict[str, Any]:
         about["recipe"] = recipe_files.read(name)
     elif inspect.isclass(item):
         about["options"] = _fields(item)
+        if family == "cells":
+            from poprnn.core import native  # JAX, which whatever shows a cell has already
+
+            has_kernel = item.has_kernel()  # type: ignore[attr-defined]
+            about["loops"] = native.status() if has_kernel else "XLA alone (this cell has no kernel)"
     else:
         about["options"] = [
             {"name": p.name, "type": _type_name(p.annotation), "default": _default(p.default), "text": ""}
@@ -86,6 +91,8 @@ def render(about: dict[str, Any]) -> str:
         lines.append(f"  {option['name']}: {option['type']}, {default}")
         if option["text"]:
             lines.append(f"      {option['text']}")
+    if loops := about.get("loops"):
+        lines += ["", f"loops over time on a CPU: {loops}"]
     if recipe := about.get("recipe"):
         lines += [f"paper: {recipe['paper']}", ""]
         for claim in recipe["claims"]:

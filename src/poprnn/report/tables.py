@@ -84,6 +84,7 @@ def summary(run: Run, *, command: bool = True) -> str:
         if machine
         else "",
         "Versions": escape(", ".join(f"{name} {number}" for name, number in versions.items())),
+        "Compiled kernels": escape(str(machine.get("kernels") or "none")) if machine else "",
         "Seed": escape(show(run.seed)),
         "Folder": f"<code>{escape(str(run.path))}</code>" if run.path else "",
         "Command": _command(run) if command else "",

@@ -13,6 +13,7 @@ import optax
 from jax import lax
 
 from poprnn.cells.contract import Context, Parameters, add_drives
+from poprnn.core import native
 from poprnn.core.arrays import Array, PRNGKey, Scalar, Tree
 from poprnn.tasks.contract import Piecewise, Stage
 from poprnn.training.batches import activity_penalty, draw, seen_by_steps, sequence_of, trains_last_readout
@@ -243,7 +244,8 @@ def _loss(
 
 def _steps(steps: Steps, q: Tree, carry: Tree, sequence: Any, n_steps: int) -> tuple[Tree, Tree, Tree]:
     """All steps and what is read from them: the last carry, outputs ``[time, trial, …]`` and sums."""
-    drives, _ = steps.external(q, carry.noise, sequence, 0)
+    with native.without():  # random numbers are counted like everything else
+        drives, _ = steps.external(q, carry.noise, sequence, 0)
     carry = carry._replace(noise=None)
     carries = []
     for t in range(n_steps):

@@ -1,6 +1,6 @@
 """The backward pass of an unroll, block by block (see ``unroll.py``)."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -13,6 +13,21 @@ from poprnn.core.arrays import Array, Bool, Count, Tree
 from poprnn.core.loops import fori_loop
 from poprnn.training.dynamics import Carry, Prepared
 from poprnn.training.steps import Emitted, Kept, Sequence, Steps
+
+
+class Place(NamedTuple):
+    """Where a block stands."""
+
+    position: Count
+    """Its number in the segment."""
+    base: Count
+    """Row of the state before it."""
+    t0: Count
+    """Time of its first step."""
+    steps: tuple[Count, Count]
+    """The first and one past the last of its steps to walk."""
+    counts: Bool[Array, "time"]
+    """Which of its steps come after the warm-up."""
 
 
 class GradientSteps(Steps):
@@ -65,6 +80,7 @@ class GradientSteps(Steps):
         size, first = self.plan.block, index * self.plan.segment
         length = mapping.population_maximum(sequence.length)
         n_blocks = jnp.clip(-(-length // size) - first, 0, self.plan.segment)
+        ready = self.ready_backward(q)
         first_block = jnp.clip(self._first_step(sequence) // size - first, 0, n_blocks)
 
         def block(i: Count, loop: Any) -> Any:
@@ -72,36 +88,66 @@ class GradientSteps(Steps):
             position = n_blocks - 1 - i
             base, t0 = position * size, (first + position) * size
             exists, counts = self._which_count(t0, sequence)
-            before = trees.rows(kept.states, base, size)
             after = trees.rows(kept.states, base + 1, size)
             g_read, g_after = self._read_backward(q, after, exists & counts, sequence, cotangent, t0)
-            matrices, vectors = eqx.partition(q, lambda a: a.ndim >= 2)
-            drive, matrices_vjp, rest = jax.vjp(
-                lambda m: trees.split(self._drive(eqx.combine(m, vectors), kept, position, sequence, t0)),
-                matrices,
-                has_aux=True,
-            )
-            _, vectors_vjp = jax.vjp(
-                lambda v: trees.floats(self._drive(eqx.combine(matrices, v), kept, position, sequence, t0)), vectors
-            )
-            drives, place = (kept.drives, base) if self.plan.keep_drive else (trees.join(drive, rest), 0)
+            g_q = jax.tree.map(jnp.add, g_q, g_read)
             steps = jnp.clip(self._first_step(sequence) - t0, 0, size), jnp.clip(length - t0, 0, size)
-            first_step = sequence.first + t0
-            g_carry, memory = self._loop_backward(
-                q, (kept.states, base), (drives, place), sequence, first_step, steps, g_carry, g_after, memory
-            )
-            if sequence.no_gradient is not None:  # the memory still holds the block after this one
-                memory = trees.zero_beyond(memory, counts)
-            drive = trees.rows(drives, place, size) if self.plan.keep_drive else drives
-            g_update, g_drive = self._update_backward(q, before, drive, sequence, first_step, memory)
-            # the matrices' products contract the long axis, the vectors' sums run over it
-            g_linear = eqx.combine(*matrices_vjp(_long_axis_last(g_drive)), *vectors_vjp(g_drive))
-            g_q = jax.tree.map(lambda *parts: sum(parts[1:], parts[0]), g_q, g_read, g_update, g_linear)
-            return g_q, g_carry, memory
+            place = Place(position, base, t0, steps, counts)
+            return self.walk_block(q, ready, kept, sequence, place, g_q, g_carry, g_after, memory)
 
-        # cleared once: the block visited first is the only one that may be shorter
-        memory = jax.tree.map(lambda a: jnp.zeros((size, *a.shape), a.dtype), g_carry)
+        memory = self.memory_of_block(g_carry)
         return fori_loop(0, n_blocks - first_block, block, (g_q, g_carry, memory))[:2]
+
+    def ready_backward(self, q: Prepared) -> Tree:
+        """What :meth:`walk_block` reads beside the parameters, made once for all blocks."""
+        del q
+        return ()
+
+    def memory_of_block(self, g_carry: Tree) -> Tree:
+        """Memory that passes from block to block: cotangents of a block's states.
+
+        Cleared once: the block visited first is the only one that may be shorter.
+        """
+        return jax.tree.map(lambda a: jnp.zeros((self.plan.block, *a.shape), a.dtype), g_carry)
+
+    def walk_block(
+        self,
+        q: Prepared,
+        ready: Tree,
+        kept: Kept,
+        sequence: Sequence,
+        place: Place,
+        g_q: Tree,
+        g_carry: Tree,
+        g_after: Tree,
+        memory: Tree,
+    ) -> tuple[Tree, Tree, Tree]:
+        """Back through one block: its gradients added to ``g_q``, and the cotangent of the carry before it."""
+        del ready
+        position, base, t0, steps, counts = place
+        size = self.plan.block
+        before = trees.rows(kept.states, base, size)
+        matrices, vectors = eqx.partition(q, lambda a: a.ndim >= 2)
+        drive, matrices_vjp, rest = jax.vjp(
+            lambda m: trees.split(self._drive(eqx.combine(m, vectors), kept, position, sequence, t0)),
+            matrices,
+            has_aux=True,
+        )
+        _, vectors_vjp = jax.vjp(
+            lambda v: trees.floats(self._drive(eqx.combine(matrices, v), kept, position, sequence, t0)), vectors
+        )
+        drives, row = (kept.drives, base) if self.plan.keep_drive else (trees.join(drive, rest), 0)
+        first_step = sequence.first + t0
+        g_carry, memory = self._loop_backward(
+            q, (kept.states, base), (drives, row), sequence, first_step, steps, g_carry, g_after, memory
+        )
+        if sequence.no_gradient is not None:  # the memory still holds the block after this one
+            memory = trees.zero_beyond(memory, counts)
+        drive = trees.rows(drives, row, size) if self.plan.keep_drive else drives
+        g_update, g_drive = self._update_backward(q, before, drive, sequence, first_step, memory)
+        # the matrices' products contract the long axis, the vectors' sums run over it
+        g_linear = eqx.combine(*matrices_vjp(long_axis_last(g_drive)), *vectors_vjp(g_drive))
+        return jax.tree.map(lambda *parts: sum(parts[1:], parts[0]), g_q, g_update, g_linear), g_carry, memory
 
     def _which_count(self, t0: Count, sequence: Sequence) -> tuple[Bool[Array, "time"], Bool[Array, "time"]]:
         """Which of a block's steps exist, and which come after the warm-up."""
@@ -123,7 +169,7 @@ class GradientSteps(Steps):
         g_out = trees.rows(cotangent.outputs, t0, self.plan.block)
         g_out = trees.zero_beyond(trees.floats(g_out), exists)
         _, vjp = jax.vjp(lambda q, f: trees.floats(self.read(q, trees.join(f, rest), exists, sequence)), q, floats)
-        return vjp((_long_axis_last(g_out), trees.floats(cotangent.sums)))
+        return vjp((long_axis_last(g_out), trees.floats(cotangent.sums)))
 
     def _loop_backward(
         self,
@@ -185,7 +231,7 @@ class GradientSteps(Steps):
         return vjp(total)
 
 
-def _long_axis_last(tree: Tree) -> Tree:
+def long_axis_last(tree: Tree) -> Tree:
     """Store cotangents ``[time, trial, unit]`` with time and trial along the rows of memory, values unchanged."""
 
     def store(a: Array) -> Array:

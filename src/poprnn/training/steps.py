@@ -10,8 +10,8 @@ from jax import lax
 
 from poprnn.cells.contract import Context, add_drives, add_product
 from poprnn.core import loops, mapping, trees
-from poprnn.core.arrays import Array, Bool, Count, Key, Tree
-from poprnn.core.keys import normal_from, step_bits
+from poprnn.core.arrays import Array, Bool, Count, Float, Key, Tree
+from poprnn.core.keys import step_normals
 from poprnn.core.loops import fori_loop
 from poprnn.tasks.contract import Piecewise
 from poprnn.training.dynamics import Carry, Dynamics, Prepared, context_at
@@ -88,19 +88,20 @@ class Steps:
         q = eqx.combine(q, sequence.fixed)
         steps = t0 + jnp.arange(self.plan.block)
         inputs, by_time = sequence.inputs, None
-        once = isinstance(inputs, Piecewise) and self.dynamics.task is None and self.dynamics.cell.splits_input
-        if once:  # what every piece adds to the units is worked out once a trial
-            product = jax.vmap(jax.vmap(lambda x: self.dynamics.cell.input_product(q, x)))
-            inputs = inputs._replace(values=product(inputs.values))
-        elif not isinstance(inputs, Piecewise):
+        splits = self.dynamics.task is None and self.dynamics.cell.splits_input
+        if not isinstance(inputs, Piecewise):
             inputs, by_time = trees.zero_beyond(trees.rows(inputs, t0, self.plan.block), steps < sequence.length), 0
+            inputs = self.input_products(q, inputs) if splits else inputs
+        elif splits:  # what every piece adds to the units is worked out once a trial
+            # apart on the way back too, or XLA adds the pieces' cotangents up again in every sum over them
+            inputs = inputs._replace(values=lax.optimization_barrier(self.input_products(q, inputs.values)))
 
         def one(input: Tree, key: Array, step: Count, trial: Tree) -> Tree:
             time = sequence.first + step
             noise_key = jax.random.fold_in(key, 2 * time)
             context = context_at(time, sequence.context, trial)
             input = input.at(step) if isinstance(input, Piecewise) else input
-            if once:
+            if splits:
                 return self.dynamics.cell.input_noise(q, input, key=noise_key, context=context)
             return self.dynamics.external(q, input, key=noise_key, context=context)
 
@@ -110,14 +111,14 @@ class Steps:
             return drives, None
 
         keys = jax.vmap(lambda k: jax.random.fold_in(k, NOISE_STREAM))(sequence.keys)
-        draw = jax.vmap(lambda key, time: step_bits(key, time, noise.shape[-1]), (0, None))
-        times = sequence.first + steps
-        # bits are drawn apart: fused with what makes numbers of them they take half as long again
-        bits = loops.apart(lambda: jax.vmap(draw, (None, 0))(keys, times), sequence.length)
-        white = normal_from(bits)  # time first, as it is used
+        white = step_normals(keys, sequence.first + t0, self.plan.block, noise.shape[-1])  # time first, as it is used
         colour = jax.vmap(lambda memory, white: self.dynamics.cell.noise_block(q, memory, white), (0, 1), 1)
         memories, noises = colour(noise, white)
         return add_product(drives, noises), memories
+
+    def input_products(self, q: Prepared, inputs: Float[Array, "a b input"]) -> Tree:
+        """What the inputs add to the units before noise, over two axes at once."""
+        return jax.vmap(jax.vmap(lambda x: self.dynamics.cell.input_product(q, x)))(inputs)
 
     def recurrent(self, q: Prepared, carry: Carry, sequence: Sequence) -> Tree | None:
         """Drive by the state, ``[trial, …]``."""
@@ -198,9 +199,9 @@ class Steps:
         size, first = self.plan.block, index * self.plan.segment
         keep = workspace is not None
         moving, noise = carry._replace(noise=None), carry.noise
-        states, drives, noises, _ = workspace if workspace is not None else (self._one_block(moving), (), (), ())
+        states, drives, noises, _ = workspace if workspace is not None else (self.one_block(moving), (), (), ())
         states = trees.put(states, moving, 0)
-        transposed = _transpose(q)
+        ready = self.ready_forward(q)
         length = mapping.population_maximum(sequence.length)
 
         def block(i: Count, loop: Any) -> Any:
@@ -209,18 +210,8 @@ class Steps:
             base = i * size if keep else 0
             noises = trees.put(noises, noise, i)
             external, memories = self.external(q, noise, sequence, t0)
-
-            def step(j: Count, loop: Any) -> Any:
-                carry, states, drives = loop
-                q_ = _transpose(transposed)
-                drive = add_drives(trees.row(external, j), self.recurrent(q_, carry, sequence))
-                new = self.update(q_, carry, drive, sequence.first + t0 + j, sequence)
-                new = _in_python_without_gradient(new, t0 + j, sequence)
-                return new, trees.put(states, new, base + j + 1), trees.put(drives, drive, base + j)
-
             n_steps = jnp.clip(length - t0, 0, size)
-            carry, states, drives = fori_loop(0, n_steps, step, (carry, states, drives))
-            states, drives = self._fill(states, drives, carry, external, base, n_steps)
+            carry, states, drives = self.run_block(ready, carry, external, states, drives, base, t0, n_steps, sequence)
             if self.reads:
                 values, total = self._read_block(q, trees.rows(states, base + 1, size), t0, sequence)
                 outputs = trees.put_rows(outputs, values, t0)
@@ -233,6 +224,35 @@ class Steps:
         moving, noise, states, drives, noises, outputs, sums = loop
         kept = None if workspace is None else workspace._replace(states=states, drives=drives, noises=noises)
         return moving._replace(noise=noise), kept, outputs, sums
+
+    def ready_forward(self, q: Prepared) -> Tree:
+        """What :meth:`run_block` reads, made of the parameters once for all blocks."""
+        return _transpose(q)
+
+    def run_block(
+        self,
+        ready: Tree,
+        carry: Carry,
+        external: Tree,
+        states: Tree,
+        drives: Tree,
+        base: Count | int,
+        t0: Count,
+        n_steps: Count,
+        sequence: Sequence,
+    ) -> tuple[Carry, Tree, Tree]:
+        """The loop over a block's steps: the last carry, and states and drives written from row ``base`` on."""
+
+        def step(j: Count, loop: Any) -> Any:
+            carry, states, drives = loop
+            q = _transpose(ready)
+            drive = add_drives(trees.row(external, j), self.recurrent(q, carry, sequence))
+            new = self.update(q, carry, drive, sequence.first + t0 + j, sequence)
+            new = _in_python_without_gradient(new, t0 + j, sequence)
+            return new, trees.put(states, new, base + j + 1), trees.put(drives, drive, base + j)
+
+        carry, states, drives = fori_loop(0, n_steps, step, (carry, states, drives))
+        return carry, *self._fill(states, drives, carry, external, base, n_steps)
 
     def _fill(
         self, states: Tree, drives: Tree, carry: Carry, external: Tree, base: Count | int, n_steps: Count
@@ -252,7 +272,7 @@ class Steps:
         values, total = self.read(q, carries, exists, sequence)
         return trees.zero_beyond(_in_python_without_gradient(values, steps, sequence), exists), total
 
-    def _one_block(self, carry: Carry) -> Tree:
+    def one_block(self, carry: Carry) -> Tree:
         """Memory for the states of one block, where something is read from them but nothing is kept."""
         if not self.reads:
             return ()

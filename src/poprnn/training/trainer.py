@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from poprnn.core import backend
+from poprnn.core import backend, native
 from poprnn.core.arrays import Tree
 from poprnn.core.errors import StorageError
 from poprnn.core.mapping import MemberMap
@@ -87,7 +87,8 @@ class Trainer:
                 jax.tree.map(jnp.asarray, setup.task.arrays() if arrays is None else arrays),
             )
             require_memory(Program(setup), setup, self.shared)
-            self.program, self.begin, self.train, self.evaluate = compiled(shape_of(setup), n, debug, n_devices)
+            programs = compiled(shape_of(setup), n, debug, n_devices, native.instructions())
+            self.program, self.begin, self.train, self.evaluate = programs
             if self.folder and not resume:
                 self.folder.create()
                 self.folder.save_setup(setup)
@@ -119,8 +120,8 @@ class Trainer:
         if self.setup.training.snapshots != "none":
             self.snapshots = self.folder.load_snapshots(self.initial, epochs)
         self.seconds_before = meta["seconds"]
-        here = backend.describe()
-        for what in ("n_threads", "processor", "versions"):
+        here = self.machine()
+        for what in ("n_threads", "processor", "versions", "kernels"):
             if meta["machine"].get(what) != here[what]:
                 problems.append(
                     f"this run was begun with another {what} ({meta['machine'].get(what)}, here "
@@ -229,11 +230,17 @@ class Trainer:
 
     # --- results -----------------------------------------------------------------------------------------------
 
+    def machine(self) -> dict[str, Any]:
+        """What decides the bits of this run; ``kernels``: the instruction set of those that its loops use."""
+        cell, task = self.setup.cell, self.setup.task
+        served = cell.element_wise is not None and not task.closed_loop and backend.is_cpu()
+        return backend.describe() | {"kernels": native.instructions() if served else None}
+
     def manifest(self) -> dict[str, Any]:
         """Versions, machine, times, outcomes, operation count, peak memory."""
         outcomes = self.outcome_words()
         return {
-            "machine": backend.describe(),
+            "machine": self.machine(),
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "seed": self.setup.population.seed,
             "seconds": self.seconds_before + time.perf_counter() - self.began,
@@ -272,7 +279,7 @@ class Trainer:
         meta = {
             "n_steps": self.n_steps(),
             "seconds": self.seconds_before + time.perf_counter() - self.began,
-            "machine": backend.describe(),
+            "machine": self.machine(),
         }
         self.folder.save_checkpoint(to_numpy(self.state), self.history, meta)
 
@@ -306,12 +313,13 @@ class Trainer:
 
 @functools.lru_cache(maxsize=16)
 def compiled(
-    setup: Setup, n_members: int, debug: bool, n_devices: int | None
+    setup: Setup, n_members: int, debug: bool, n_devices: int | None, kernels: str | None
 ) -> tuple[Program, MemberMap, MemberMap, MemberMap]:
     """The programs of a setup: start, train, evaluate.
 
-    Asked for again (another seed, a resumed run), they need not be compiled again.
+    Asked for again (another seed, a resumed run), they need not be compiled again; with other kernels they must.
     """
+    del kernels
     program = Program(setup)
 
     def begin(state: Tree, seed: Any) -> tuple[Tree, MemberState]:

@@ -28,6 +28,7 @@ from poprnn.core.arrays import Tree
 from poprnn.tasks.contract import Piecewise
 from poprnn.training.dynamics import Carry, Dynamics, Prepared
 from poprnn.training.gradient import GradientSteps
+from poprnn.training.kernel_steps import KernelSteps, kernel_serves
 from poprnn.training.steps import Emitted, Kept, Plan, Read, Sequence
 
 __all__ = ["Emitted", "Kept", "Plan", "Read", "Sequence", "n_parts", "plan", "unroll"]
@@ -94,7 +95,8 @@ def unroll(
     inputs, dense = sequence.inputs, not isinstance(sequence.inputs, Piecewise)
     n_steps = n_steps if n_steps is not None else inputs.shape[0]
     plan_ = plan_ or plan(carry, n_steps)
-    steps = GradientSteps(dynamics, emit, accumulate, plan_)
+    kind = KernelSteps if kernel_serves(dynamics, prepared, carry) else GradientSteps
+    steps = kind(dynamics, emit, accumulate, plan_)
     padding = plan_.n_blocks * plan_.block - n_steps
     inputs = jnp.pad(inputs, ((0, padding), (0, 0), (0, 0))) if dense else inputs
     prepared, fixed = eqx.partition(prepared, eqx.is_inexact_array)

@@ -1,0 +1,193 @@
+"""Kernels in C++ for what XLA's CPU backend is slow at: loops of small products over time, and normal numbers.
+
+They are compiled when the package is installed (``build.py``), if there is a compiler, for several instruction sets;
+the processor decides which one runs (the environment variable ``POPRNN_KERNELS`` may name a lesser one, ``avx2`` or
+``plain``). Without them, with ``POPRNN_KERNELS=0``, on other devices and in other precisions everything runs by XLA
+alone, equal to rounding. The formulas of a block's steps are in ``steps.h``.
+"""
+
+import contextlib
+import ctypes
+import functools
+import os
+from collections.abc import Iterator
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from poprnn.core import backend, loops, mapping
+from poprnn.core.arrays import Array, Count, Float, Scalar, UInt32
+
+VARIABLE = "POPRNN_KERNELS"
+"""Environment variable; 0 turns the kernels off, ``avx2`` or ``plain`` asks for the kernels of lesser processors."""
+ACTIVATIONS = ("relu", "leaky_relu", "tanh", "softplus", "sigmoid", "identity")
+"""In the order of ``steps.h``."""
+_LIBRARY = Path(__file__).with_name("_kernels.so")
+_TARGETS = ("pack", "forward", "backward", "outer", "normals")
+
+
+def instructions() -> str | None:
+    """Which instruction set the kernels use here (``avx512``, ``avx2`` or ``plain``); ``None``: there are no kernels.
+
+    >>> instructions() in ("avx512", "avx2", "plain", None)
+    True
+    """
+    return None if os.environ.get(VARIABLE) == "0" else _load()
+
+
+def status() -> str:
+    """What :func:`instructions` says, for people."""
+    if name := instructions():
+        return f"compiled kernels ({name})"
+    if os.environ.get(VARIABLE) == "0":
+        return f"XLA alone ({VARIABLE}=0)"
+    return "XLA alone (no kernels for this machine and jaxlib; `python -m poprnn.core.native.build` compiles them)"
+
+
+_off: ContextVar[bool] = ContextVar("off", default=False)
+
+
+@contextlib.contextmanager
+def without() -> Iterator[None]:
+    """Inside, what is traced runs by XLA alone (so that operations can be counted)."""
+    token = _off.set(True)
+    try:
+        yield
+    finally:
+        _off.reset(token)
+
+
+def serve() -> bool:
+    """Whether what is being traced may call the kernels: one member at a time, compiled, on a CPU."""
+    if _off.get() or loops.are_python() or mapping.is_vmapped():
+        return False
+    return backend.is_cpu() and instructions() is not None
+
+
+@functools.cache
+def _load() -> str | None:
+    """Register the kernels with XLA."""
+    try:
+        library = ctypes.CDLL(str(_LIBRARY))
+        library.poprnn_instructions.restype = ctypes.c_char_p
+        name = library.poprnn_instructions().decode()
+        for target in _TARGETS:
+            handler = jax.ffi.pycapsule(getattr(library, f"poprnn_{target}"))
+            jax.ffi.register_ffi_target(f"poprnn_{target}", handler, platform="cpu")
+    except (OSError, AttributeError, RuntimeError, ValueError):  # not built, or for another machine or another jaxlib
+        return None
+    return name
+
+
+class Form(NamedTuple):
+    """Numbers of a block's steps, d(t) = e(t) + h(t-1) M', h(t) = f(d(t)) or h(t-1) + leak (f(d(t)) - h(t-1))."""
+
+    activation: str
+    slope: Scalar | float
+    """f's slope below zero (``leaky_relu``)."""
+    leak: Float[Array, "unit"] | None
+
+
+def pack(matrix: Float[Array, "unit unit"], *, transposed: bool) -> Float[Array, "number"]:
+    """A matrix as the other functions want it: transposed for :func:`forward`, as it is for :func:`backward`."""
+    n = matrix.shape[0]
+    return _call("pack", jax.ShapeDtypeStruct((n * (-(-n // 16) * 16),), jnp.float32), matrix, transposed=transposed)
+
+
+def forward(
+    form: Form,
+    packed: Array,
+    external: Float[Array, "time trial unit"],
+    states: Float[Array, "row trial unit"],
+    drives: Float[Array, "row trial unit"] | None,
+    base: Count | int,
+    n_steps: Count,
+) -> tuple[Array, Array | None]:
+    """``states``, whose row ``base`` stands before the block, and ``drives`` from there on, with a block written in."""
+    kept = jnp.zeros(0, jnp.float32) if drives is None else drives
+    out = _call(
+        "forward",
+        (_like(states), _like(kept)),
+        packed,
+        *_numbers(form),
+        external,
+        states,
+        kept,
+        _places(base, n_steps),
+        activation=_code(form),
+        aliases={4: 0, 5: 1},
+    )
+    return out[0], None if drives is None else out[1]
+
+
+def backward(
+    form: Form,
+    packed: Array,
+    states: tuple[Float[Array, "row trial unit"], Count | int],
+    drives: tuple[Float[Array, "row trial unit"], Count | int],
+    g_after: Float[Array, "time trial unit"],
+    g: Float[Array, "trial unit"],
+    g_matrix: Float[Array, "unit unit"],
+    g_leak: Float[Array, "unit"] | None,
+    steps: tuple[Count, Count],
+) -> tuple[Array, Array, Array | None, Array]:
+    """Back through a block, from the last of ``steps`` to the first.
+
+    States and drives come with the row where the block begins; ``g`` is the cotangent of its last state, ``g_after``
+    of every state as it is read. Returns the cotangent of the state before the block, the gradients of matrix and leak
+    added to those given, and the cotangents of all drives (0 outside of ``steps``).
+    """
+    leak = jnp.zeros(0, jnp.float32) if g_leak is None else g_leak
+    g, g_matrix, leak, g_drives = _call(
+        "backward",
+        (_like(g), _like(g_matrix), _like(leak), _like(g_after)),
+        packed,
+        *_numbers(form),
+        states[0],
+        drives[0],
+        g_after,
+        g,
+        g_matrix,
+        leak,
+        _places(states[1], drives[1], *steps),
+        activation=_code(form),
+        aliases={6: 0, 7: 1, 8: 2},
+    )
+    return g, g_matrix, None if g_leak is None else leak, g_drives
+
+
+def outer(a: Float[Array, "row i"], b: Float[Array, "row k"]) -> Float[Array, "i k"]:
+    """``a' b``: fast where rows are many and i and k few."""
+    return _call("outer", jax.ShapeDtypeStruct((a.shape[1], b.shape[1]), jnp.float32), a, b)
+
+
+def normals(keys: UInt32[Array, "trial 2"], first_time: Count, n_steps: int, n: int) -> Float[Array, "time trial unit"]:
+    """Standard normal numbers from the bits of ``keys.step_bits`` at ``first_time`` and the steps that follow."""
+    shape = jax.ShapeDtypeStruct((n_steps, keys.shape[0], n), jnp.float32)
+    return _call("normals", shape, keys, jnp.asarray(first_time, jnp.uint32))
+
+
+def _call(name: str, result: Any, *operands: Array, aliases: dict[int, int] | None = None, **attributes: Any) -> Any:
+    call = jax.ffi.ffi_call(f"poprnn_{name}", result, vmap_method="sequential", input_output_aliases=aliases)
+    return call(*operands, **attributes)
+
+
+def _like(array: Array) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(array.shape, array.dtype)
+
+
+def _places(*numbers: Count | int) -> Array:
+    return jnp.stack([jnp.asarray(number, jnp.int32) for number in numbers])
+
+
+def _numbers(form: Form) -> tuple[Array, Array]:
+    leak = jnp.zeros(0, jnp.float32) if form.leak is None else form.leak
+    return leak, jnp.asarray(form.slope, jnp.float32)
+
+
+def _code(form: Form) -> Any:
+    return np.int32(ACTIVATIONS.index(form.activation))

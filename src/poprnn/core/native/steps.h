@@ -1,0 +1,164 @@
+// A block of steps of an element-wise cell, forward and backward:
+//
+//   d(t) = e(t) + h(t-1) M'      h(t) = f(d(t))      or, with a leak l,      h(t) = h(t-1) + l (f(d(t)) - h(t-1))
+#pragma once
+
+#include <cstdlib>
+
+#include "products.h"
+
+namespace INSTRUCTIONS {
+
+enum Activation { RELU, LEAKY_RELU, TANH, SOFTPLUS, SIGMOID, IDENTITY };
+
+// f, in which not-a-number stays what it is; `s` is the slope below zero
+template <int F> INLINE Floats value(Floats x, Floats s) {
+  if (F == RELU) return x <= 0.0f ? Floats{} : x;
+  if (F == LEAKY_RELU) return x > 0.0f ? x : s * x;
+  if (F == SIGMOID) return 1.0f / (1.0f + exponential(-x));
+  if (F == SOFTPLUS) {
+    Floats size = x < 0.0f ? x : -x;
+    size = x == x ? size : x;
+    Floats e = exponential(size), u = 1.0f + e;
+    Floats positive = x <= 0.0f ? Floats{} : x;
+    return positive + logarithm(u) + (e - (u - 1.0f));  // ln(1 + e), with what the sum lost
+  }
+  if (F == TANH) {  // the quotient of polynomials of Eigen and XLA
+    Floats c = clamp(x, -7.90531110763549805f, 7.90531110763549805f), z = c * c;
+    Floats p = all(-2.76076847742355e-16f);
+    p = p * z + 2.00018790482477e-13f;
+    p = p * z - 8.60467152213735e-11f;
+    p = p * z + 5.12229709037114e-08f;
+    p = p * z + 1.48572235717979e-05f;
+    p = p * z + 6.37261928875436e-04f;
+    p = p * z + 4.89352455891786e-03f;
+    Floats q = all(1.19825839466702e-06f);
+    q = q * z + 1.18534705686654e-04f;
+    q = q * z + 2.26843463243900e-03f;
+    q = q * z + 4.89352518554385e-03f;
+    Floats y = c * p / q;
+    y = x > all(9.0f) ? all(1.0f) : y;  // where 1 is the nearest number
+    return x < all(-9.0f) ? all(-1.0f) : y;
+  }
+  return x;
+}
+
+template <int F> INLINE Floats slope(Floats x, Floats s) {
+  if (F == RELU) return x > 0.0f ? all(1.0f) : Floats{};
+  if (F == LEAKY_RELU) return x > 0.0f ? all(1.0f) : s;
+  if (F == SOFTPLUS) return value<SIGMOID>(x, s);
+  Floats y = value<F>(x, s);
+  if (F == SIGMOID) return y * (1.0f - y);
+  if (F == TANH) return 1.0f - y * y;
+  return all(1.0f);
+}
+
+// --- the element-wise part of one step, for all trials ---------------------------------------------------------
+
+template <int F> static void move_all(const float* d, float* to, int size, float s) {
+  for (int i = 0; i < size; i += LANES) {
+    const int m = size - i < LANES ? size - i : LANES;
+    store(to + i, value<F>(load(d + i, m), all(s)), m);
+  }
+}
+
+template <int F> static void leak_all(const float* d, const float* h, const float* leak, float* to, int trials, int n, float s) {
+  for (int r = 0; r < trials; ++r)
+    for (int c = 0; c < n; c += LANES) {
+      const int m = n - c < LANES ? n - c : LANES;
+      const size_t i = (size_t)r * n + c;
+      Floats old = load(h + i, m);
+      store(to + i, old + load(leak + c, m) * (value<F>(load(d + i, m), all(s)) - old), m);
+    }
+}
+
+// cotangent of the drive from that of the new state, g + g_after
+template <int F> static void move_back(const float* d, const float* g, const float* g_after, float* g_drive, int size, float s) {
+  for (int i = 0; i < size; i += LANES) {
+    const int m = size - i < LANES ? size - i : LANES;
+    store(g_drive + i, (load(g + i, m) + load(g_after + i, m)) * slope<F>(load(d + i, m), all(s)), m);
+  }
+}
+
+// the same with a leak: also its own gradient, and `kept`, what reaches the old state past the drive
+template <int F>
+static void leak_back(const float* d, const float* h, const float* leak, const float* g, const float* g_after, float* g_drive,
+                      float* kept, float* g_leak, int trials, int n, float s) {
+  for (int c = 0; c < n; c += LANES) {
+    const int m = n - c < LANES ? n - c : LANES;
+    Floats a = load(leak + c, m), sum = load(g_leak + c, m);
+    for (int r = 0; r < trials; ++r) {
+      const size_t i = (size_t)r * n + c;
+      Floats x = load(d + i, m), total = load(g + i, m) + load(g_after + i, m), part = a * total;
+      store(g_drive + i, part * slope<F>(x, all(s)), m);
+      store(kept + i, total - part, m);
+      sum += total * (value<F>(x, all(s)) - load(h + i, m));
+    }
+    store(g_leak + c, sum, m);
+  }
+}
+
+#define FOR_ACTIVATION(CALL)            \
+  switch (activation) {                 \
+    case RELU: CALL(RELU); break;             \
+    case LEAKY_RELU: CALL(LEAKY_RELU); break; \
+    case TANH: CALL(TANH); break;             \
+    case SOFTPLUS: CALL(SOFTPLUS); break;     \
+    case SIGMOID: CALL(SIGMOID); break;       \
+    default: CALL(IDENTITY);                  \
+  }
+
+// --- blocks ----------------------------------------------------------------------------------------------------
+
+// Trials go through a block some at a time, so that what passes from step to step stays in the first-level cache.
+static int at_once(int n) { return 3072 / n > 24 ? 3072 / n : 24; }
+
+// `states` begins with the state before the block; `drives` may be null
+static void forward(int activation, float s, const float* packed, const float* leak, const float* external, float* states,
+                    float* drives, int trials, int n, int steps) {
+  const size_t size = (size_t)trials * n;
+  const int many = at_once(n);
+  float* scratch = drives ? nullptr : (float*)malloc(sizeof(float) * many * n);
+  for (int r = 0; r < trials; r += many) {
+    const int rows = trials - r < many ? trials - r : many;
+    for (int j = 0; j < steps; ++j) {
+      const size_t at = j * size + (size_t)r * n;
+      const float* h = states + at;
+      float *next = states + at + size, *d = drives ? drives + at : scratch;
+      multiply(h, rows, packed, n, external + at, d);
+#define MOVE(F) leak ? leak_all<F>(d, h, leak, next, rows, n, s) : move_all<F>(d, next, rows * n, s)
+      FOR_ACTIVATION(MOVE)
+#undef MOVE
+    }
+  }
+  free(scratch);
+}
+
+// From the last of `steps` to the first: `g` is the cotangent of the state after them and becomes that of the one before.
+// Cotangents of all drives are left in `g_drives`, the gradients of matrix and leak are added to.
+static void backward(int activation, float s, const float* packed, const float* leak, const float* states,
+                     const float* drives, const float* g_after, float* g, float* g_drives, float* g_matrix, float* g_leak,
+                     int trials, int n, int steps) {
+  const size_t size = (size_t)trials * n;
+  const int many = at_once(n);
+  float* kept = leak ? (float*)malloc(sizeof(float) * many * n) : nullptr;
+  for (int r = 0; r < trials; r += many) {
+    const int rows = trials - r < many ? trials - r : many;
+    float* cotangent = g + (size_t)r * n;
+    for (int j = steps - 1; j >= 0; --j) {
+      const size_t at = j * size + (size_t)r * n;
+      const float *h = states + at, *d = drives + at, *after = g_after + at;
+      float* g_drive = g_drives + at;
+#define BACK(F)                                                                                \
+  leak ? leak_back<F>(d, h, leak, cotangent, after, g_drive, kept, g_leak, rows, n, s) \
+       : move_back<F>(d, cotangent, after, g_drive, rows * n, s)
+      FOR_ACTIVATION(BACK)
+#undef BACK
+      multiply(g_drive, rows, packed, n, kept, cotangent);
+    }
+  }
+  free(kept);
+  add_outer(g_drives, n, states, n, trials * steps, g_matrix);
+}
+
+}  // namespace INSTRUCTIONS

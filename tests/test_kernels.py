@@ -1,0 +1,235 @@
+"""Compiled kernels against XLA: every option they serve, in value and gradient, and what they do not serve."""
+
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import special
+
+import poprnn as pr
+import toys
+from poprnn.cells.contract import Context
+from poprnn.core import backend, keys, native
+from poprnn.tasks.contract import Piecewise
+from poprnn.training import unroll as unrolling
+from poprnn.training.dynamics import Dynamics
+from poprnn.training.kernel_steps import kernel_serves
+from poprnn.training.methods.control import Control
+from poprnn.training.methods.skip import Skip
+
+needs_kernels = pytest.mark.skipif(native.instructions() is None, reason="installed without a compiler")
+N_TRIALS, N_STEPS, N_INPUTS, N_OUTPUTS = 7, 11, 3, 2
+BLOCKS, SEGMENTS = unrolling.Plan(4, 3, 3, True), unrolling.Plan(2, 6, 2, False)
+
+
+@pytest.fixture
+def without(monkeypatch):
+    """Call a function with the kernels off."""
+
+    def call(function, *arguments):
+        with monkeypatch.context() as change:
+            change.setenv(native.VARIABLE, "0")
+            assert native.instructions() is None
+            return function(*arguments)
+
+    return call
+
+
+def of(cell, plan, length=9, pieces=False, warm_up=None):
+    """Value and gradient of some number that depends on everything, compiled anew at every call."""
+    with backend.precision(32):
+        key = jax.random.key(1)
+        parameters = cell.init(N_INPUTS, N_OUTPUTS, key=key)
+        context, dynamics = Context(training=True), Dynamics(cell, Control())
+        step_keys = jax.random.split(key, N_TRIALS)
+        inputs = jax.random.normal(key, (N_STEPS, N_TRIALS, N_INPUTS))
+        if pieces:
+            inputs = Piecewise(inputs[:4].swapaxes(0, 1), jnp.tile(jnp.array([0, 3, 5, 8]), (N_TRIALS, 1)))
+        sequence = unrolling.Sequence(inputs, step_keys, length, context, None, no_gradient=warm_up)
+        prepared = cell.prepare(parameters, context)
+        carry = jax.vmap(lambda k: dynamics.start(prepared, None, N_OUTPUTS, key=k))(step_keys)
+
+        def loss(trainable, state):
+            prepared = cell.prepare(parameters._replace(trainable=trainable), context)
+            last, emitted, _ = unrolling.unroll(
+                dynamics, prepared, carry._replace(state=state), sequence, emit=dynamics.output, n_steps=N_STEPS,
+                accumulate=lambda q, c: jnp.sum(c.state**2), plan_=plan
+            )  # fmt: skip
+            weights = jnp.cos(jnp.arange(emitted.outputs.size)).reshape(emitted.outputs.shape)
+            return jnp.sum(weights * emitted.outputs) + 0.1 * jnp.sum(emitted.sums) + jnp.sum(jnp.sin(last.state))
+
+        return jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(parameters.trainable, carry.state)
+
+
+COMMON = dict(negative_slope=0.3, tau_start=(1.5, 3.0))
+CASES = {
+    f"{where} {activation}": (
+        pr.cells.LeakyRNN(n_units=19, activation=activation, self_interaction=where, **COMMON),
+        BLOCKS if i % 2 else SEGMENTS,
+        {},
+    )
+    for i, where in enumerate(("inside", "outside"))
+    for activation in native.ACTIVATIONS
+} | {
+    "vanilla": (pr.cells.VanillaRNN(n_units=33), BLOCKS, {}),
+    "white noise": (pr.cells.LeakyRNN(n_units=5, noise=0.2), SEGMENTS, {}),
+    "noise with a memory": (pr.cells.LeakyRNN(n_units=5, noise=0.2, noise_tau=3.0, tau=4.0), BLOCKS, {}),
+    "pieces and a warm-up": (
+        pr.cells.LeakyRNN(n_units=5, self_interaction="outside", activation="relu", noise=0.1, noise_tau=3.0),
+        BLOCKS,
+        dict(pieces=True, warm_up=5),
+    ),
+    "a warm-up in another segment": (pr.cells.LeakyRNN(n_units=130, tau=2.0), SEGMENTS, dict(warm_up=6)),
+    "negative slope": (pr.cells.LeakyRNN(n_units=16, negative_slope=-0.5), BLOCKS, dict(length=11)),
+}  # fmt: skip
+
+
+@needs_kernels
+@pytest.mark.parametrize("name", CASES)
+def test_values_and_gradients_are_those_of_xla(name, without):
+    cell, plan, more = CASES[name]
+    (value, gradient), (value_, gradient_) = of(cell, plan, **more), without(lambda: of(cell, plan, **more))
+    np.testing.assert_allclose(value, value_, rtol=2e-5, atol=2e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4), gradient, gradient_)
+
+
+@needs_kernels
+@pytest.mark.parametrize("shape", [(1, 1), (7, 4), (20, 50), (33, 70), (6, 130)])
+@pytest.mark.parametrize("leaks", [False, True])
+def test_a_block_is_the_recurrence(shape, leaks):
+    """Every way a product can be cut in tiles; in float64 by NumPy, the gradient by its definition."""
+    (trials, n), steps, slope = shape, 5, 0.2
+    rng = np.random.default_rng(0)
+    M, external = rng.normal(size=(n, n)) / n**0.5, rng.normal(size=(steps, trials, n))
+    leak = rng.uniform(0.1, 0.9, n) if leaks else None
+    h, drives, states = rng.normal(size=(trials, n)), [], []
+    for e in external:
+        states.append(h)
+        drives.append(e + h @ M.T)
+        f = np.where(drives[-1] > 0, drives[-1], slope * drives[-1])
+        h = f if leak is None else h + leak * (f - h)
+    states.append(h)
+    after, g, g_M, g_leak = rng.normal(size=(steps, trials, n)), rng.normal(size=(trials, n)), 0, np.zeros(n)
+    first_g = g
+    for d, old, more in reversed(list(zip(drives, states[:-1], after, strict=True))):
+        g = g + more
+        slopes, f = np.where(d > 0, 1.0, slope), np.where(d > 0, d, slope * d)
+        g_drive = g * slopes if leak is None else g * leak * slopes
+        g_leak = g_leak if leak is None else g_leak + np.sum(g * (f - old), 0)
+        g_M = g_M + g_drive.T @ old
+        g = g_drive @ M if leak is None else g * (1 - leak) + g_drive @ M
+    with backend.precision(32):
+        cast = lambda a: jnp.asarray(a, jnp.float32)
+        form = native.Form("leaky_relu", slope, None if leak is None else cast(leak))
+        room = cast(np.zeros((steps + 1, trials, n))).at[0].set(cast(states[0]))
+        packed = native.pack(cast(M), transposed=True)
+        got, kept = native.forward(form, packed, cast(external), room, room[1:], 0, steps)
+        np.testing.assert_allclose(got, states, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(kept, drives, rtol=1e-4, atol=1e-5)
+        packed, zero = native.pack(cast(M), transposed=False), cast(np.zeros((n, n)))
+        back = native.backward(
+            form, packed, (got, 0), (kept, 0), cast(after), cast(first_g), zero,
+            None if leak is None else cast(np.zeros(n)), (jnp.int32(0), jnp.int32(steps))
+        )  # fmt: skip
+    np.testing.assert_allclose(back[0], g, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(back[1], g_M, rtol=1e-3, atol=1e-4)
+    if leaks:
+        np.testing.assert_allclose(back[2], g_leak, rtol=1e-3, atol=1e-4)
+
+
+@needs_kernels
+@pytest.mark.parametrize("name", native.ACTIVATIONS)
+def test_activations_are_exact_to_rounding_and_let_what_is_not_a_number_pass(name):
+    """The step of a network without connections is its activation function."""
+    x = np.concatenate([np.linspace(-100, 100, 4001), np.linspace(-1e-3, 1e-3, 200), [0.0]]).astype("f4").astype(float)
+    exact = {
+        "relu": np.maximum(x, 0),
+        "leaky_relu": np.where(x > 0, x, 0.1 * x),
+        "tanh": np.tanh(x),
+        "softplus": np.logaddexp(x, 0),
+        "sigmoid": special.expit(x),
+        "identity": x,
+    }[name]
+    with backend.precision(32):
+        packed = native.pack(jnp.zeros((1, 1)), transposed=True)
+        step = lambda x: native.forward(
+            native.Form(name, 0.1, None), packed, jnp.asarray(x, jnp.float32)[None, :, None],
+            jnp.zeros((2, len(x), 1)), None, 0, jnp.int32(1)
+        )[0][1, :, 0]  # fmt: skip
+        np.testing.assert_allclose(step(x), exact, rtol=5e-7, atol=1e-37)
+        assert np.isnan(step(np.array([np.nan]))).all()
+        assert step(np.array([np.inf])) == (1.0 if name in ("tanh", "sigmoid") else np.inf)
+
+
+@needs_kernels
+def test_normal_numbers_are_made_of_the_same_bits(without):
+    many = jax.random.split(jax.random.key(2), 60)
+    draw = lambda: jax.jit(lambda k: keys.step_normals(k, jnp.int32(7), 40, 50))(many)
+    ours, theirs = np.asarray(draw()), np.asarray(without(draw))
+    np.testing.assert_allclose(ours, theirs, rtol=5e-7, atol=0)
+    bits = np.asarray(jax.vmap(lambda t: keys.step_bits(jax.random.key(2), t, 50))(jnp.arange(3)))
+    words = jax.random.key_data(jax.random.key(2))[None]
+    np.testing.assert_allclose(native.normals(words, 0, 3, 50)[:, 0], keys.normal_from(jnp.asarray(bits)), rtol=5e-7)
+
+
+@needs_kernels
+def test_who_is_served():
+    """Base dynamics of cells that say so, in float32; nobody else, and no cell by what it only inherits."""
+
+    class Other(pr.cells.LeakyRNN):
+        """An update of its own."""
+
+        def update(self, prepared, state, drive, *, key, context):
+            """Half as much."""
+            return 0.5 * super().update(prepared, state, drive, key=key, context=context)
+
+    def serves(cell, method=Control(), task=None, dtype=jnp.float32):
+        dynamics = Dynamics(cell, method, task)
+        prepared = cell.prepare(cell.init(2, 1, key=jax.random.key(0)), Context(schedule={"weight": 1.0}))
+        prepared = jax.tree.map(lambda a: jnp.asarray(a, dtype), prepared)
+        carry = dynamics.start(prepared, None, 1, key=jax.random.key(0))
+        return kernel_serves(dynamics, prepared, carry)
+
+    leaky = pr.cells.LeakyRNN(n_units=3)
+    assert serves(leaky) and serves(pr.cells.VanillaRNN(n_units=3))
+    for cell in (pr.cells.GRU(n_units=3), toys.Antisymmetric(n_units=3), Other(n_units=3)):
+        assert not serves(cell)
+    assert not serves(leaky, method=Skip())
+    with backend.precision(64):
+        assert not serves(leaky, dtype=jnp.float64)
+
+
+@needs_kernels
+@pytest.mark.parametrize("instructions", ["plain", "avx2"])
+def test_other_processors(instructions):
+    """The kernels of lesser processors, in a process that is told to use them."""
+    program = (
+        "from poprnn.core import native; import test_kernels as t\n"
+        f"assert native.instructions() in ('{instructions}', 'plain'), native.instructions()\n"
+        "for shape in ((20, 50), (7, 4)):\n    t.test_a_block_is_the_recurrence(shape, True)\n"
+        "for name in native.ACTIVATIONS:\n"
+        "    t.test_activations_are_exact_to_rounding_and_let_what_is_not_a_number_pass(name)\n"
+    )
+    paths = os.pathsep.join([os.path.dirname(__file__), *filter(None, sys.path)])
+    environment = os.environ | {native.VARIABLE: instructions, "PYTHONPATH": paths}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_runs_say_what_they_used(tmp_path, monkeypatch):
+    """The manifest names the instruction set; going on with another one warns."""
+    options = dict(members=1, batch=4, steps_per_epoch=2, evaluation_batches=1)
+    task, cell = pr.tasks.NParity(n_max=3), pr.cells.LeakyRNN(n_units=4)
+    run = pr.fit(task, cell, epochs=1, out=tmp_path / "run", **options)
+    assert run.manifest["machine"]["kernels"] == native.instructions()
+    gru = pr.fit(task, pr.cells.GRU(n_units=4), epochs=0, **options)
+    assert gru.manifest["machine"]["kernels"] is None
+    assert ("compiled kernels" in native.status()) == (native.instructions() is not None)
+    if native.instructions() is not None:
+        monkeypatch.setenv(native.VARIABLE, "0")
+        with pytest.warns(UserWarning, match="kernels"):
+            pr.resume(tmp_path / "run")
