@@ -165,7 +165,8 @@ class BottleneckAutoencoder(Cell):
         shape = (self.n_codes,)
         if self.bottleneck == "continuous" and not is_zero(self.noise):
             drive["chance"] = self.noise * jax.random.normal(key, shape)
-        if self.bottleneck != "continuous" and context.training and not is_zero(self.gumbel):
+        # there is a temperature in training only; context.training says the same, but as a traced value
+        if "temperature" in context.schedule and not is_zero(self.gumbel):
             draw = jax.random.logistic if self.bottleneck == "binary" else jax.random.gumbel
             drive["chance"] = self.gumbel * draw(key, shape)
         return drive
@@ -196,15 +197,15 @@ class BottleneckAutoencoder(Cell):
         """B."""
         if self.bottleneck == "continuous":
             return (jnp.tanh(logits) if self.squash else logits) + chance
-        a, tau = logits + chance, context.schedule.get("temperature", 1.0)
+        a, tau = logits + chance, context.schedule.get("temperature")
         if self.bottleneck == "binary":
-            hard, soft = jnp.where(a > 0, 1.0, -1.0), jnp.tanh(a / (2 * tau))
+            hard = jnp.where(a > 0, 1.0, -1.0)
         else:
-            units = a.reshape(self.width, -1)
+            units = a.reshape(self.width, self.n_classes)
             hard = jax.nn.one_hot(jnp.argmax(units, axis=1), units.shape[1], dtype=a.dtype).reshape(-1)
-            soft = jax.nn.softmax(units / tau, axis=1).reshape(-1)
-        if not context.training:
+        if tau is None:
             return hard
+        soft = jnp.tanh(a / (2 * tau)) if self.bottleneck == "binary" else jax.nn.softmax(units / tau).reshape(-1)
         return soft + jax.lax.stop_gradient(hard - soft)
 
     def code(self, state: AutoencoderState) -> Float[Array, "width"]:
