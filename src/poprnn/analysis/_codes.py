@@ -10,7 +10,6 @@ from poprnn.cells.contract import Cell
 from poprnn.core import backend
 from poprnn.core.arrays import Float, Int, Tree
 from poprnn.core.errors import NotApplicableError
-from poprnn.tasks.contract import in_steps
 from poprnn.tasks.distributions.contract import Distribution
 from poprnn.tasks.static_vectors import StaticVectors
 from poprnn.training.run import Run
@@ -106,7 +105,8 @@ class Entropy(NamedTuple):
 
 
 def word_entropy(words: Int[np.ndarray, "member trial"]) -> Entropy:
-    """``-sum_w p_w log2 p_w + (n_words - 1) / (2 n ln 2)`` for each member: the plug-in estimate and Miller's correction.
+    """``-sum_w p_w log2 p_w + (n_words - 1) / (2 n ln 2)`` for each member: the plug-in estimate and Miller's
+    correction.
 
     Words of different members must have different numbers.
 

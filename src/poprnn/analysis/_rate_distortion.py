@@ -6,6 +6,7 @@ no limit, and reached only under conditions that its docstring says.
 """
 
 import functools
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -35,8 +36,8 @@ def water_filling_limit(bits: Numbers | float, spectrum: Float[np.ndarray, "inpu
 
         D = sum_i min(theta, lambda_i) / sum_i lambda_i,     R = sum_i max(0, log2(lambda_i / theta) / 2).
 
-    With the n largest eigenvalues above the water level, theta_n = (lambda_1 … lambda_n)^(1/n) 2^(-2 R / n); the right n
-    is the one that gives the highest level.
+    With the n largest eigenvalues above the water level, theta_n = (lambda_1 … lambda_n)^(1/n) 2^(-2 R / n); the right
+    n is the one that gives the highest level.
 
     Reference: Cover & Thomas, Elements of Information Theory, 2006, theorem 10.3.3.
 
@@ -85,10 +86,11 @@ def signs_limit(bits: Numbers | float, n_dimensions: int) -> Numbers:
 
 
 def noisy_limit(signal_to_noise: Numbers | float, n_numbers: Numbers | int, n_dimensions: int) -> Numbers:
-    """``(1 + S)^(-k t / d)``: a white Gaussian vector through k t uses of a Gaussian channel, S its signal over its noise.
+    """``(1 + S)^(-k t / d)``: a white Gaussian vector through k t uses of a Gaussian channel, S its signal over its
+    noise.
 
-    From the channel's capacity of ``log2(1 + S) / 2`` bits a use and :func:`gaussian_limit`; S is the power per use, the mean
-    over uses, which bounds them whatever their shares are (the logarithm is concave), and with feedback too.
+    From the channel's capacity of ``log2(1 + S) / 2`` bits a use and :func:`gaussian_limit`; S is the power per use,
+    the mean over uses, which bounds them whatever their shares are (the logarithm is concave), and with feedback too.
 
     Reference: Goblick, Theoretical limitations on the transmission of data from analog sources, IEEE Transactions on
     Information Theory 1965.
@@ -176,7 +178,7 @@ def _greedy_edges(bits: int) -> np.ndarray:
     if bits == 0:
         return np.array([-np.inf, np.inf])
     edges = _greedy_edges(bits - 1)
-    cuts = [_best_cut(low, high) for low, high in zip(edges[:-1], edges[1:], strict=True)]
+    cuts = [_best_cut(low, high) for low, high in itertools.pairwise(edges)]
     return np.sort(np.concatenate([edges, cuts]))
 
 

@@ -21,7 +21,6 @@ from poprnn.training.program import Program
 from poprnn.training.run import Run, to_numpy
 from poprnn.training.settings import Setup, shape_of
 
-
 Read = Callable[[Cell, dict[str, Any], Tree], Tree]
 """What is taken of a step: of the cell, its prepared arrays and the state after the step."""
 

@@ -28,14 +28,15 @@ def adaptation(
     max_correction: Positive = 0.1,
     seed: Seed = 0,
 ) -> xr.Dataset:
-    """Information per step on the old and the new inputs, before and after a shift, at every snapshot of continual training.
+    """Information per step on the old and the new inputs, before and after a shift, at every snapshot of continual
+    training.
 
-    The rate is ``transmitted_information`` at the last step over the number of steps. For discrete bottlenecks the words at
-    every snapshot are held against those just before the shift, on the same new inputs: their mutual information
-    ``H(old) + H(new) - H(old, new)`` is H(new) where the code has stayed (whatever its words are called).
+    The rate is ``transmitted_information`` at the last step over the number of steps. For discrete bottlenecks the
+    words at every snapshot are held against those just before the shift, on the same new inputs: their mutual
+    information ``H(old) + H(new) - H(old, new)`` is H(new) where the code has stayed (whatever its words are called).
 
-    Args:
-        run: trained with curriculum ``shifts`` on ``static_vectors`` that has ``shifts``, keeping snapshots every so many
+    Args: run: trained with curriculum ``shifts`` on ``static_vectors`` that has ``shifts``, keeping snapshots every so
+        many
             epochs (``snapshots = 1``).
         shift: which one, from 1.
         share: of the rate before the shift, to be recovered.
@@ -43,12 +44,11 @@ def adaptation(
         max_correction: in bits, see ``transmitted_information``; discrete bottlenecks only.
         seed: changes the vectors.
 
-    Returns:
-        Over ``step``, training steps since the shift (negative before it): ``rate_old`` and ``rate_new`` (member, step), on
-        the inputs of the stage before the shift and of that after it; ``rate_before`` (member), ``rate_old`` at step 0;
-        ``steps_to_recover`` (member), the first snapshot at which ``rate_new`` is ``share`` of that again, NaN if none is; for
-        discrete bottlenecks ``mutual_information`` and ``word_entropy`` (member, step) in bits, on the new inputs, the former
-        only from the shift on. The attribute ``unit`` is "bits" or "dimensions".
+    Returns: Over ``step``, training steps since the shift (negative before it): ``rate_old`` and ``rate_new`` (member,
+        step), on the inputs of the stage before the shift and of that after it; ``rate_before`` (member), ``rate_old``
+        at step 0; ``steps_to_recover`` (member), the first snapshot at which ``rate_new`` is ``share`` of that again,
+        NaN if none is; for discrete bottlenecks ``mutual_information`` and ``word_entropy`` (member, step) in bits, on
+        the new inputs, the former only from the shift on. The attribute ``unit`` is "bits" or "dimensions".
 
     Raises:
         NotApplicableError: other networks, another curriculum, no such shift, or no snapshot at the shift.
@@ -58,8 +58,9 @@ def adaptation(
 
     >>> import poprnn as pr
     >>> inputs = [pr.distributions.Gaussian(n_dimensions=2, variances=v) for v in ([1.0, 0.0], [0.0, 1.0])]
-    >>> run = pr.fit(pr.tasks.StaticVectors(inputs=inputs[0], shifts=inputs[1:], n_steps=1), pr.cells.BottleneckAutoencoder(
-    ...     n_units=4, width=1), curriculum=pr.curricula.Shifts(epochs=[1]), epochs=3, steps_per_epoch=2, batch=4,
+    >>> task = pr.tasks.StaticVectors(inputs=inputs[0], shifts=inputs[1:], n_steps=1)
+    >>> run = pr.fit(task, pr.cells.BottleneckAutoencoder(n_units=4, width=1),
+    ...     curriculum=pr.curricula.Shifts(epochs=[1]), epochs=3, steps_per_epoch=2, batch=4,
     ...     evaluation_batches=1, monitors=(), snapshots=1)
     >>> pr.measure("adaptation", run, members="all", n_trials=64).data["step"].values.tolist()
     [0, 2, 4]
@@ -78,7 +79,12 @@ def adaptation(
     ask = lambda name, asked: passed("adaptation", run.at(name).on(asked), n_trials, seed)
     discrete = cell.bottleneck != "continuous"  # type: ignore[attr-defined]
     before = symbols_of(run, ask(moments[at_shift], new).codes) if discrete else None
-    columns: dict[str, list[np.ndarray]] = {"rate_old": [], "rate_new": [], "mutual_information": [], "word_entropy": []}
+    columns: dict[str, list[np.ndarray]] = {
+        "rate_old": [],
+        "rate_new": [],
+        "mutual_information": [],
+        "word_entropy": [],
+    }
     for epoch, name in moments.items():
         columns["rate_old"].append(rate(ask(name, old)))
         columns["rate_new"].append(rate(found := ask(name, new)))

@@ -17,37 +17,38 @@ from poprnn.training.run import Run
 def code_book(run: Run, *, n_trials: Trials = 4096, seed: Seed = 0) -> xr.Dataset:
     """Table of the words that pass a discrete bottleneck in T steps, the tree they form, and what each stands for.
 
-    A step's symbol is what all units of the bottleneck say, one of m = c^k. For a uniform scalar on [low, high] the words
-    are held against the expansion of u = (x - low) / (high - low) in base m (the binary expansion for one binary unit): digit
-    t is ``floor(u m^t) mod m``. Symbols may be named differently after every prefix (for one bit: a flip per prefix), so
-    that Gray codes count: within the inputs of one prefix of the expansion, symbols and digits are matched one to one such
-    that as many inputs as possible agree. An input counts at step t if it agrees at t and at all steps before.
+    A step's symbol is what all units of the bottleneck say, one of m = c^k. For a uniform scalar on [low, high] the
+    words are held against the expansion of u = (x - low) / (high - low) in base m (the binary expansion for one binary
+    unit): digit t is ``floor(u m^t) mod m``. Symbols may be named differently after every prefix (for one bit: a flip
+    per prefix), so that Gray codes count: within the inputs of one prefix of the expansion, symbols and digits are
+    matched one to one such that as many inputs as possible agree. An input counts at step t if it agrees at t and at
+    all steps before.
 
     Args:
         run: the population, a discrete ``bottleneck_autoencoder`` on ``static_vectors``.
         n_trials: vectors, the same for all members (our choice).
         seed: changes them.
 
-    Returns:
-        Words in the order of their symbols, padded to the member with the most (probability 0, symbols and prefixes -1, NaN
-        elsewhere): ``probability`` (member, word), ``symbol`` (member, word, time), ``prefix`` (member, word, time), the node of
-        the tree that the word passes at a step (nodes are numbered in order at each step), ``centroid`` (member, word, input),
-        the mean input; ``n_words`` (member) and ``n_prefixes`` (member, time), as sampled. For scalars ``input`` (trial), in
-        order, and its ``word`` (member, trial). For uniform scalars ``expansion`` (member, time), the share of inputs that
-        agree up to each step, and ``expansion_standard_error``, binomial. Time counts from 1.
+    Returns: Words in the order of their symbols, padded to the member with the most (probability 0, symbols and
+        prefixes -1, NaN elsewhere): ``probability`` (member, word), ``symbol`` (member, word, time), ``prefix``
+        (member, word, time), the node of the tree that the word passes at a step (nodes are numbered in order at each
+        step), ``centroid`` (member, word, input), the mean input; ``n_words`` (member) and ``n_prefixes`` (member,
+        time), as sampled. For scalars ``input`` (trial), in order, and its ``word`` (member, trial). For uniform
+        scalars ``expansion`` (member, time), the share of inputs that agree up to each step, and
+        ``expansion_standard_error``, binomial. Time counts from 1.
 
     Raises:
         NotApplicableError: a continuous bottleneck, or other networks.
 
-    Reference: Graetz et al., Exploring trade-offs between sequential and parallel computation in recurrent neural networks
-    ("a sequential binary code"); the comparison is ours.
+    Reference: Graetz et al., Exploring trade-offs between sequential and parallel computation in recurrent neural
+    networks ("a sequential binary code"); the comparison is ours.
 
     >>> import numpy as np, poprnn as pr
-    >>> cell = pr.cells.BottleneckAutoencoder(n_units=1, width=1, bottleneck="binary", feedback=False, activation="identity")
+    >>> cell = pr.cells.BottleneckAutoencoder(n_units=1, width=1, bottleneck="binary", activation="identity")
     >>> task = pr.tasks.StaticVectors(inputs=pr.distributions.Uniform(n_dimensions=1), n_steps=2)
     >>> run = pr.from_arrays(task, cell, {"W_in": np.eye(1), "b_encoder": np.zeros(1), "W_bottleneck": -np.eye(1),
-    ...                                   "b_bottleneck": np.zeros(1)})
-    >>> found = pr.measure("code_book", run).data            # x < 0, said twice: the first digit, flipped, and nothing new
+    ...                                   "b_bottleneck": np.zeros(1), "W_feedback": np.zeros((1, 1))})
+    >>> found = pr.measure("code_book", run).data        # x < 0, said twice: the first digit, flipped, then nothing new
     >>> found["symbol"].values[0].tolist(), found["expansion"].values.round(1).tolist()
     ([[0, 0], [1, 1]], [[1.0, 0.5]])
     """
@@ -56,16 +57,13 @@ def code_book(run: Run, *, n_trials: Trials = 4096, seed: Seed = 0) -> xr.Datase
     symbols = symbols_of(run, found.codes)
     prefixes = words(symbols)
     prefixes = prefixes - prefixes.min(axis=1, keepdims=True)
-    n_members, _, n_steps = symbols.shape
+    _n_members, _, n_steps = symbols.shape
     n_prefixes = prefixes.max(axis=1) + 1
     variables: dict[str, Any] = _table(symbols, prefixes, found.inputs)
     variables |= {"n_words": ("member", n_prefixes[:, -1]), "n_prefixes": (("member", "time"), n_prefixes)}
     if distribution.n_dimensions == 1:
         order = np.argsort(found.inputs[:, 0])
-        variables |= {
-            "input": ("trial", found.inputs[order, 0]),
-            "word": (("member", "trial"), prefixes[:, order, -1]),
-        }
+        variables |= {"input": ("trial", found.inputs[order, 0]), "word": (("member", "trial"), prefixes[:, order, -1])}
     if isinstance(distribution, Uniform) and distribution.n_dimensions == 1:
         cell: Any = run.cell
         unit = (found.inputs[:, 0] - distribution.low) / (distribution.high - distribution.low)
@@ -113,7 +111,7 @@ def agreement(
     >>> agreement(np.array([[[0, 0], [0, 1], [1, 1], [1, 0]]]), unit, 2).all()     # a Gray code
     np.True_
     """
-    n_members, n_trials, n_steps = symbols.shape
+    n_members, _n_trials, n_steps = symbols.shape
     digits = np.floor(unit[:, None] * float(base) ** np.arange(n_steps + 1)).astype(np.int64)
     agrees = np.empty(symbols.shape, bool)
     member = np.arange(n_members)[:, None]

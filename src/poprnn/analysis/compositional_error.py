@@ -21,11 +21,10 @@ def compositional_error(run: Run, *, n_trials: Trials = 4096, seed: Seed = 0) ->
         n_trials: vectors of each of the two sets, the same for all members (our choice).
         seed: changes them, and the resamples.
 
-    Returns:
-        ``error`` and ``error_standard_error`` over trials (member, combinations, time), combinations "trained" and "held
-        out"; ``ratio`` (member), held out over trained at the last step; ``mean_ratio`` with its 95 % interval
-        ``mean_ratio_low``, ``mean_ratio_high``, the geometric mean over members and its percentile bootstrap (NaN for two
-        members or fewer). Time counts from 1.
+    Returns: ``error`` and ``error_standard_error`` over trials (member, combinations, time), combinations "trained" and
+        "held out"; ``ratio`` (member), held out over trained at the last step; ``mean_ratio`` with its 95 % interval
+        ``mean_ratio_low``, ``mean_ratio_high``, the geometric mean over members and its percentile bootstrap (NaN for
+        two members or fewer). Time counts from 1.
 
     Raises:
         NotApplicableError: other networks, or a distribution that holds nothing out.
@@ -71,9 +70,5 @@ def compositional_error(run: Run, *, n_trials: Trials = 4096, seed: Seed = 0) ->
             "mean_ratio_low": ((), float(low)),
             "mean_ratio_high": ((), float(high)),
         },
-        {
-            "member": run.member_index,
-            "combinations": ["trained", "held out"],
-            "time": np.arange(1, mean.shape[2] + 1),
-        },
+        {"member": run.member_index, "combinations": ["trained", "held out"], "time": np.arange(1, mean.shape[2] + 1)},
     )

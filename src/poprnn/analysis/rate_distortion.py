@@ -28,22 +28,23 @@ def rate_distortion(run: Run, *, n_trials: Trials = 4096, seed: Seed = 0) -> xr.
 
         e(t) = E |y(t) - x|² / sum_i lambda_i,    lambda the eigenvalues of the inputs' covariance.
 
-    A line's ``kind`` says what it is. ``limit``: nobody can pass it (white and coloured Gaussian vectors, uniform scalar,
-    signs; a noisy continuous bottleneck on Gaussian vectors). ``reachable``: some code attains it, a network may beat it
-    (uniform vectors, sign bits, signs as they are, scalar quantisers of 8 bits at most). ``benchmark``: noiseless
-    continuous numbers, linear code and decoder; no limit, and reached only with gating that changes over time. At step t,
-    R = b t bits have been sent, b the most that the bottleneck can send in a step. Where no line is known there is none.
+    A line's ``kind`` says what it is. ``limit``: nobody can pass it (white and coloured Gaussian vectors, uniform
+    scalar, signs; a noisy continuous bottleneck on Gaussian vectors). ``reachable``: some code attains it, a network
+    may beat it (uniform vectors, sign bits, signs as they are, scalar quantisers of 8 bits at most). ``benchmark``:
+    noiseless continuous numbers, linear code and decoder; no limit, and reached only with gating that changes over
+    time. At step t, R = b t bits have been sent, b the most that the bottleneck can send in a step. Where no line is
+    known there is none.
 
     Args:
         run: the population, cell ``bottleneck_autoencoder`` on task ``static_vectors``.
         n_trials: vectors, the same for all members (our choice).
         seed: changes them.
 
-    Returns:
-        ``error`` and its ``error_standard_error`` over trials (member, time); ``reference`` and its ``kind`` (line, time;
-        line); ``error_by_kind`` (member, pattern, time), for distributions with kinds of vectors, NaN for those not drawn;
-        ``signal_to_noise`` (member), for a noisy bottleneck: variance of what its units say over that of the noise, mean
-        over units and steps, from which its limit follows (mean over members). Time counts from 1, steps made.
+    Returns: ``error`` and its ``error_standard_error`` over trials (member, time); ``reference`` and its ``kind``
+        (line, time; line); ``error_by_kind`` (member, pattern, time), for distributions with kinds of vectors, NaN for
+        those not drawn; ``signal_to_noise`` (member), for a noisy bottleneck: variance of what its units say over that
+        of the noise, mean over units and steps, from which its limit follows (mean over members). Time counts from 1,
+        steps made.
 
     Raises:
         NotApplicableError: other networks. CapacityError: too many trials for the memory there is.
@@ -67,11 +68,10 @@ def rate_distortion(run: Run, *, n_trials: Trials = 4096, seed: Seed = 0) -> xr.
         "error_standard_error": (("member", "time"), each.std(axis=1, ddof=1) / n_trials**0.5),
     }
     coordinates: dict[str, Any] = {"member": run.member_index, "time": np.arange(1, n_steps + 1)}
-    lines: Lines = {}
     if (ratio := _signal_to_noise(run, found)) is not None:
         variables["signal_to_noise"] = ("member", ratio)
     steps = np.arange(1, n_steps + 1)
-    if not (lines := _lines(run, distribution, steps, ratio)) == {}:
+    if lines := _lines(run, distribution, steps, ratio):
         variables["reference"] = (("line", "time"), np.stack([values for _, values in lines.values()]))
         variables["kind"] = ("line", [kind for kind, _ in lines.values()])
         coordinates["line"] = list(lines)

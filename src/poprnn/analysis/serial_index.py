@@ -17,10 +17,10 @@ def serial_index(run: Run, *, n_trials: Trials = 8192, max_correction: Positive 
 
         index = (sum_t g_t)² / sum_t g_t²,
 
-    g_t the information gained at step t (``transmitted_information``): 1 where all comes at one step (parallel), T where
-    every step brings as much (serial). ``expected`` is the index of a bottleneck used in full until nothing is left,
-    ``g_t = min(b, what remains)``: for a continuous one b = k dimensions of d, for a discrete one T, as whatever is sent, b bits
-    are sent at every step.
+    g_t the information gained at step t (``transmitted_information``): 1 where all comes at one step (parallel), T
+    where every step brings as much (serial). ``expected`` is the index of a bottleneck used in full until nothing is
+    left, ``g_t = min(b, what remains)``: for a continuous one b = k dimensions of d, for a discrete one T, as whatever
+    is sent, b bits are sent at every step.
 
     Args:
         run: the population, cell ``bottleneck_autoencoder`` on task ``static_vectors``.
@@ -35,8 +35,8 @@ def serial_index(run: Run, *, n_trials: Trials = 8192, max_correction: Positive 
     Raises:
         NotApplicableError: other networks. CapacityError: too many trials for the memory there is.
 
-    Reference: the participation ratio of the gains; our measure for the serial and parallel processing of Graetz et al.,
-    Exploring trade-offs between sequential and parallel computation in recurrent neural networks.
+    Reference: the participation ratio of the gains; our measure for the serial and parallel processing of Graetz et
+    al., Exploring trade-offs between sequential and parallel computation in recurrent neural networks.
 
     >>> import numpy as np, poprnn as pr
     >>> cell = pr.cells.BottleneckAutoencoder(n_units=4, width=4, feedback=False, activation="identity")

@@ -22,9 +22,9 @@ def transmitted_information(
 ) -> xr.Dataset:
     """Information about the input in all that has passed the bottleneck by step t.
 
-    Discrete bottlenecks: codes follow from the input without chance, so that ``I(x; z_1 … z_t) = H(z_1 … z_t)``, in bits,
-    estimated from the words that occur, with Miller's correction ``(n_words - 1) / (2 n ln 2)``. Where the correction exceeds
-    ``max_correction`` there are too few trials for so many words, and the answer is NaN.
+    Discrete bottlenecks: codes follow from the input without chance, so that ``I(x; z_1 … z_t) = H(z_1 … z_t)``, in
+    bits, estimated from the words that occur, with Miller's correction ``(n_words - 1) / (2 n ln 2)``. Where the
+    correction exceeds ``max_correction`` there are too few trials for so many words, and the answer is NaN.
 
     Continuous bottlenecks: a noiseless real number has no finite information; instead the effective dimensions
     ``d (1 - e(t))``, e(t) the error over variance of a linear decoder refitted by least squares on z_1 … z_t.
@@ -35,11 +35,11 @@ def transmitted_information(
         max_correction: in bits (our choice); discrete bottlenecks only.
         seed: changes the vectors.
 
-    Returns:
-        ``information`` and ``information_standard_error`` (member, time); ``gain`` (member, time), that of each step, not
-        below 0; ``rate`` (member), information per step at the last one; for discrete bottlenecks also ``n_words`` and
-        ``correction`` (member, time), ``capacity`` (bits a step, k log2 c) and ``efficiency`` (member), rate over capacity.
-        Standard errors by the jackknife over 10 groups of trials. The attribute ``unit`` is "bits" or "dimensions". Time counts from 1.
+    Returns: ``information`` and ``information_standard_error`` (member, time); ``gain`` (member, time), that of each
+        step, not below 0; ``rate`` (member), information per step at the last one; for discrete bottlenecks also
+        ``n_words`` and ``correction`` (member, time), ``capacity`` (bits a step, k log2 c) and ``efficiency`` (member),
+        rate over capacity. Standard errors by the jackknife over 10 groups of trials. The attribute ``unit`` is "bits"
+        or "dimensions". Time counts from 1.
 
     Raises:
         NotApplicableError: other networks. CapacityError: too many trials for the memory there is.
@@ -49,7 +49,8 @@ def transmitted_information(
 
     >>> import numpy as np, poprnn as pr
     >>> cell = pr.cells.BottleneckAutoencoder(n_units=4, width=1, bottleneck="binary", feedback=False)
-    >>> run = pr.from_arrays(pr.tasks.StaticVectors(n_steps=2), cell, {"b_encoder": np.zeros(4), "b_bottleneck": np.zeros(1)})
+    >>> zero = {"b_encoder": np.zeros(4), "b_bottleneck": np.zeros(1)}
+    >>> run = pr.from_arrays(pr.tasks.StaticVectors(n_steps=2), cell, zero)
     >>> found = pr.measure("transmitted_information", run).data      # a sign, and once more the same sign
     >>> found["information"].values.round(2).tolist(), found["gain"].values.round(2).tolist()
     ([[1.0, 1.0]], [[1.0, 0.0]])

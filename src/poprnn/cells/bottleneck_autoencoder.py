@@ -42,16 +42,16 @@ class BottleneckAutoencoder(Cell):
     (for a binary unit, the difference of two: a logistic one), the hard code is sent on, and the gradient is that of
     ``tanh((a + g) / (2 tau))`` or ``softmax((a + g) / tau)`` (straight through). The temperature tau falls from
     ``temperature`` to ``final_temperature`` in a geometric line over ``annealing_steps`` training steps. ``gumbel = 0``
-    leaves the random numbers out. In use, codes are hard and free of chance. With one step and ``feedback = False`` this is a
-    plain autoencoder, the feed-forward baseline.
+    leaves the random numbers out. In use, codes are hard and free of chance. With one step and ``feedback = False``
+    this is a plain autoencoder, the feed-forward baseline.
 
     Arrays, n = n_units: W [n, n], W_feedback [n, n], W_in [n, input], W_bottleneck [code, n], W_decoder [n, code] with
-    k (or k c) code numbers, W_out [output, n], and the b's and bias. Start: every matrix ~ U(±1/sqrt(columns)), its bias
-    too; ``W_feedback`` only with feedback. The activity of the cell is h.
+    k (or k c) code numbers, W_out [output, n], and the b's and bias. Start: every matrix ~ U(±1/sqrt(columns)), its
+    bias too; ``W_feedback`` only with feedback. The activity of the cell is h.
 
-    After Graetz, Haimerl, McNamee & Renart, Exploring trade-offs between sequential and parallel computation in recurrent
-    neural networks, whose text gives no equations: form, sizes and defaults are our choices.
-    Gumbel-softmax: Jang, Gu & Poole, ICLR 2017; Maddison, Mnih & Teh, ICLR 2017.
+    After Graetz, Haimerl, McNamee & Renart, Exploring trade-offs between sequential and parallel computation in
+    recurrent neural networks, whose text gives no equations: form, sizes and defaults are our choices. Gumbel-softmax:
+    Jang, Gu & Poole, ICLR 2017; Maddison, Mnih & Teh, ICLR 2017.
 
     >>> import jax
     >>> cell = BottleneckAutoencoder(n_units=5, width=2, bottleneck="categorical", n_classes=3)
@@ -96,12 +96,14 @@ class BottleneckAutoencoder(Cell):
     """Discrete: tau from ``annealing_steps`` on."""
     annealing_steps: NonNegativeInt = 3000
     """Discrete: training steps over which tau falls."""
+    relaxed_steps: NonNegativeInt = 0
+    """Discrete: training steps in which the soft code is sent on instead of the hard one; 0: straight through always."""
 
     def __post_init__(self) -> None:
         if (self.bottleneck == "categorical") != (self.n_classes is not None) or self.n_classes == 1:
             raise ConfigurationError(
-                f"BottleneckAutoencoder: n_classes = {self.n_classes} with bottleneck = '{self.bottleneck}': categorical "
-                "units have 2 classes or more, others none"
+                f"BottleneckAutoencoder: n_classes = {self.n_classes} with bottleneck = '{self.bottleneck}': "
+                "categorical units have 2 classes or more, others none"
             )
         if self.bottleneck != "continuous" and (self.squash or self.noise):
             raise ConfigurationError(
@@ -147,7 +149,8 @@ class BottleneckAutoencoder(Cell):
         if self.bottleneck == "continuous":
             return {}
         share = jnp.minimum(jnp.asarray(n_step) / max(self.annealing_steps, 1), 1) if self.annealing_steps else 1.0
-        return {"temperature": self.temperature * (self.final_temperature / self.temperature) ** share}
+        temperature = self.temperature * (self.final_temperature / self.temperature) ** share
+        return {"temperature": temperature, "relaxed": jnp.asarray(n_step) < self.relaxed_steps}
 
     def initial_state(self, prepared: dict[str, Any], *, key: PRNGKey) -> AutoencoderState:
         """Zero."""
@@ -206,7 +209,7 @@ class BottleneckAutoencoder(Cell):
         if tau is None:
             return hard
         soft = jnp.tanh(a / (2 * tau)) if self.bottleneck == "binary" else jax.nn.softmax(units / tau).reshape(-1)
-        return soft + jax.lax.stop_gradient(hard - soft)
+        return jnp.where(context.schedule["relaxed"], soft, soft + jax.lax.stop_gradient(hard - soft))
 
     def code(self, state: AutoencoderState) -> Float[Array, "width"]:
         """What passed the bottleneck last: numbers, or for discrete units symbols 0, 1, … (as floats)."""

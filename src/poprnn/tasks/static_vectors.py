@@ -3,7 +3,6 @@
 import dataclasses
 from typing import Any, Self
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -21,11 +20,11 @@ class StaticVectors(FixedLength):
     """A vector x, drawn afresh for each trial and shown at all of its T steps; the target at every step is x.
 
     Loss: squared error, mean over channels and steps. To be judged by the last step alone, or by the sum over steps,
-    train with objective ``final`` or ``anytime``. Score: ``explained``, the share of the inputs' variance explained at the
-    last step.
+    train with objective ``final`` or ``anytime``. Score: ``explained``, the share of the inputs' variance explained at
+    the last step.
 
-    Graetz, Haimerl, McNamee & Renart, Exploring trade-offs between sequential and parallel computation in recurrent neural
-    networks. Our choices: white noise in 8 channels and 4 steps.
+    Graetz, Haimerl, McNamee & Renart, Exploring trade-offs between sequential and parallel computation in recurrent
+    neural networks. Our choices: white noise in 8 channels and 4 steps.
 
     :meth:`out_of_distribution` draws what the distribution holds out (combinations, say); where it holds nothing out,
     trials last twice as long.
@@ -86,7 +85,9 @@ class StaticVectors(FixedLength):
         data, variances = arrays
         held_out = jnp.asarray(setting.extra["held_out"])
         stage = jnp.clip(jnp.asarray(setting.extra["stage"]), 0, len(self.shifts))
-        draws = [lambda key, d=d, a=a: d.sample(a, held_out, key=key) for d, a in zip(self.distributions, data, strict=True)]
+        draws = [
+            lambda key, d=d, a=a: d.sample(a, held_out, key=key) for d, a in zip(self.distributions, data, strict=True)
+        ]
         x, kind = lax.switch(stage, draws, key) if self.shifts else draws[0](key)
         shown = Piecewise(x[None], jnp.zeros(1, jnp.int32))
         condition = {"kind": kind, "stage": stage, "variance": jnp.asarray(variances)[stage]}

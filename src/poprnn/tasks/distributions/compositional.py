@@ -11,15 +11,16 @@ from poprnn.tasks.distributions.contract import Distribution, kind
 
 
 class Compositional(Distribution):
-    """``x = sum_f a_f[v_f] / sqrt(F)``: each of F factors has one of V values, and each value a pattern a_f[v] of its own.
+    """``x = sum_f a_f[v_f] / sqrt(F)``: each of F factors has one of V values, and each value a pattern a_f[v] of its
+    own.
 
     A combination (v_1 … v_F) is held out of training where ``(v_1 + … + v_F) mod V < n_held_out``. So every value of a
     factor is trained with as many combinations of the others as every other value is (and with F > 2 every pair of
     values): what is new about a held-out vector is the combination alone.
 
     Our choices throughout, as the text only names the question: two factors of 4 values, one in four combinations held
-    out; patterns are white Gaussian vectors, fixed by ``pattern_seed`` and shifted so that those of a factor have mean 0.
-    The kind of a vector is the number of its combination, ``sum_f v_f V^f``.
+    out; patterns are white Gaussian vectors, fixed by ``pattern_seed`` and shifted so that those of a factor have mean
+    0. The kind of a vector is the number of its combination, ``sum_f v_f V^f``.
 
     >>> inputs = Compositional(n_factors=2, n_values=3)
     >>> inputs.combinations(held_out=True).tolist()

@@ -16,8 +16,8 @@ from poprnn.tasks.distributions.contract import Distribution, kind
 class Gaussian(Distribution):
     """``x_i ~ N(0, variance_i)``, independent channels: white noise, or coloured by the variances that are given.
 
-    Our choices: channels are the principal axes (dense weights do not see a rotation), so that another order of the same
-    variances is another distribution of the same spectrum; there are 8.
+    Our choices: channels are the principal axes (dense weights do not see a rotation), so that another order of the
+    same variances is another distribution of the same spectrum; there are 8.
 
     >>> import jax
     >>> Gaussian(n_dimensions=3).sample((), False, key=jax.random.key(0))[0].shape
@@ -36,8 +36,8 @@ class Gaussian(Distribution):
             return
         if len(self.variances) != self.n_dimensions or not any(self.variances):
             raise ConfigurationError(
-                f"Gaussian: variances = {self.variances}: must be {self.n_dimensions} numbers, one for each channel and "
-                "not all 0"
+                f"Gaussian: variances = {self.variances}: must be {self.n_dimensions} numbers, one for each channel "
+                "and not all 0"
             )
 
     def _variances(self) -> np.ndarray:

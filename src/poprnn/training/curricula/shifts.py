@@ -43,7 +43,9 @@ class Shifts(Curriculum):
 
     def __post_init__(self) -> None:
         if not self.epochs or list(self.epochs) != sorted(set(self.epochs)):
-            raise ConfigurationError(f"Shifts: epochs = {self.epochs}: must be one or more numbers, each above the last")
+            raise ConfigurationError(
+                f"Shifts: epochs = {self.epochs}: must be one or more numbers, each above the last"
+            )
 
     def n_stages(self, task: Task) -> int:
         """One more than there are shifts."""

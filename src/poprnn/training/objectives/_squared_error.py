@@ -15,7 +15,7 @@ def squared_error(
     targets = in_steps(trial.targets, task.capacity)
     if getattr(targets, "shape", None) != outputs.shape:
         raise ConfigurationError(
-            f"objective '{objective.name()}' needs targets shaped as the outputs {list(outputs.shape)}; this task's are "
-            f"{list(getattr(targets, 'shape', ()))}"
+            f"objective '{objective.name()}' needs targets shaped as the outputs {list(outputs.shape)}; this task's "
+            f"are {list(getattr(targets, 'shape', ()))}"
         )
     return jnp.mean((outputs - targets) ** 2, axis=-1)

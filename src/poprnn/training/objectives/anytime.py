@@ -10,10 +10,11 @@ from poprnn.training.objectives.contract import Objective
 
 
 class Anytime(Objective):
-    """``sum_t w_t mean_o (y_to - target_to)²``, w the task's weights: the answer should be good whenever it is asked for.
+    """``sum_t w_t mean_o (y_to - target_to)²``, w the task's weights: the answer should be good whenever it is asked
+    for.
 
-    The sum over steps, not their mean, so that longer trials weigh more; for a fixed length it is ``mean_squared_error``
-    times the sum of the weights.
+    The sum over steps, not their mean, so that longer trials weigh more; for a fixed length it is
+    ``mean_squared_error`` times the sum of the weights.
 
     >>> Anytime().name()
     'anytime'
