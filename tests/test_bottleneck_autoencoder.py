@@ -259,7 +259,7 @@ def some_arrays(cell, seed=0):
 def reference(cell, a, x, temperature=None, chance=None):
     """The equations in NumPy, step by step; hard codes."""
     h, out = np.zeros(N), []
-    for t in range(N_STEPS):
+    for _ in range(N_STEPS):
         e = np.tanh(a["W_in"] @ x + a["b_encoder"] + (a["W_feedback"] @ h if cell.feedback else 0))
         z = a["W_bottleneck"] @ e + a["b_bottleneck"]
         if cell.squash:
@@ -353,7 +353,7 @@ def test_the_gradient_is_that_of_the_soft_code():
         cell = pr.cells.BottleneckAutoencoder(n_units=2, gumbel=0.0, **options)
         with backend.precision(64):
             a = jnp.array([0.3, -0.2, 0.6])
-            found = jax.grad(lambda a: jnp.sum(w * cell._pass(a, 0.0, context)))(a)
+            found = jax.grad(lambda a, cell=cell: jnp.sum(w * cell._pass(a, 0.0, context)))(a)
             relaxed = pr.Context(schedule={"temperature": tau, "relaxed": True})
             np.testing.assert_allclose(cell._pass(a, 0.0, relaxed), soft(np.asarray(a)), rtol=1e-12)
             assert (cell._pass(a, 0.0, context) == cell._pass(a, 0.0, pr.Context())).all(), "hard forwards"

@@ -1,4 +1,4 @@
-"""Bounds against Monte Carlo, closed forms and Blahut-Arimoto; entropies, indices and code books against planted codes."""
+"""Bounds against Monte Carlo, closed forms and Blahut-Arimoto; entropies and codes against planted ones."""
 
 import dataclasses
 
@@ -213,7 +213,7 @@ def pr_key():
 
 
 def sender(*, again, d=3, n_steps=3, **options):
-    """A linear network that sends all d channels at each step, or only at the first: feedback takes away what has come."""
+    """A linear network that sends all d channels at each step, or what has not come yet (feedback subtracts it)."""
     cell = pr.cells.BottleneckAutoencoder(n_units=d, width=d, activation="identity", **options)
     a = {k: np.zeros(v.shape) for k, v in cell.init(d, d, key=pr_key()).trainable.items()}
     for name in ("W_in", "W_bottleneck", "W_decoder", "W_out"):

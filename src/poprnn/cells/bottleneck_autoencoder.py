@@ -97,7 +97,7 @@ class BottleneckAutoencoder(Cell):
     annealing_steps: NonNegativeInt = 3000
     """Discrete: training steps over which tau falls."""
     relaxed_steps: NonNegativeInt = 0
-    """Discrete: training steps in which the soft code is sent on instead of the hard one; 0: straight through always."""
+    """Discrete: training steps in which the soft code is sent on, not the hard one; 0: straight through always."""
 
     def __post_init__(self) -> None:
         if (self.bottleneck == "categorical") != (self.n_classes is not None) or self.n_classes == 1:
