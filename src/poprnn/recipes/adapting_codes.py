@@ -54,7 +54,7 @@ def experiments(scale: dict[str, Any]) -> dict[str, Setup]:
 
 def _binary(annealing: int, steps: int) -> dict[str, Any]:
     """One binary unit, relaxed as long as it is trained."""
-    about = {"width": 1, "bottleneck": "binary", "final_temperature": 0.1}
+    about = {"width": 1, "bottleneck": "binary", "final_temperature": 0.2}
     return about | {"annealing_steps": annealing * 3 // 4, "relaxed_steps": steps}
 
 

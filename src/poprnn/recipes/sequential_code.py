@@ -30,7 +30,7 @@ def experiments(scale: dict[str, Any]) -> dict[str, Setup]:
 
 
 def answers(runs: dict[str, Run], scale: dict[str, Any], ask: Any) -> dict[str, xr.Dataset]:
-    """Errors, information and code books; those of ``choice`` are of other inputs, by which the best member is chosen."""
+    """Errors, information and code books; ``choice`` is about other inputs, and by it the best member is chosen."""
     trials, out = {"n_trials": scale["trials"]}, {}
     for name, run in runs.items():
         out[f"{name}/choice"] = ask(f"{name}/choice", "code_book", run, seed=1, **trials)
@@ -44,7 +44,7 @@ def judge(answers: dict[str, xr.Dataset], about: dict[str, Any]) -> list[Claim]:
     """Verdict on B3."""
     (rule,) = about["claims"]
     verdict = Verdict(rule)
-    for name in WAYS:
+    for name, way in WAYS.items():
         if "expansion" not in answers[f"{name}/code"] or "expansion" not in answers[f"{name}/choice"]:
             verdict.unjudged(f"{name}: all members diverged")
             continue
@@ -55,7 +55,7 @@ def judge(answers: dict[str, xr.Dataset], about: dict[str, Any]) -> list[Claim]:
         bound = float(answers[f"{name}/errors"]["reference"].values[0, -1])
         near = int((error <= rule["near"] * bound).sum())
         words = (
-            f"{WAYS[name]}: best member {rate[best]:.3f} bits a step, {share[best]:.3f} as in the expansion, error "
+            f"{way}: best member {rate[best]:.3f} bits a step, {share[best]:.3f} as in the expansion, error "
             f"{error[best]:.4f} (limit {bound:.4f}); median {np.median(rate):.2f}, {np.median(share):.2f}, "
             f"{np.median(error):.4f}; {near} of {len(error)} within {rule['near']:g} x the limit"
         )
