@@ -92,12 +92,11 @@ def adaptation(
             mutual, entropy = _shared_bits(before, symbols_of(run, found.codes))
             columns["mutual_information"].append(mutual if epoch >= at_shift else np.full(len(mutual), np.nan))
             columns["word_entropy"].append(entropy)
-    n_steps = run.history["n_steps"].max(axis=1)
-    step = np.array([n_steps[epoch - 1] - n_steps[at_shift - 1] for epoch in moments])
+    n_steps = run.history["n_steps"].max(axis=1)[np.array(list(moments)) - 1]
+    step = n_steps - n_steps[list(moments).index(at_shift)]
     table = {name: np.stack(values, axis=1) for name, values in columns.items() if values}
-    rate_before = table["rate_old"][:, list(moments).index(at_shift)]
+    rate_before = table["rate_old"][:, step == 0][:, 0]
     good = (table["rate_new"] >= share * rate_before[:, None]) & (step >= 0)
-    unit = "bits" if discrete else "dimensions"
     return xr.Dataset(
         {
             **{name: (("member", "step"), values) for name, values in table.items()},
@@ -105,7 +104,7 @@ def adaptation(
             "steps_to_recover": ("member", np.where(good.any(axis=1), step[good.argmax(axis=1)], np.nan)),
         },
         {"member": run.member_index, "step": ("step", step, {"long_name": "training steps since the shift"})},
-        {"unit": unit},
+        {"unit": "bits" if discrete else "dimensions"},
     )
 
 
