@@ -104,7 +104,7 @@ def draw(runs: dict[str, Run], answers: dict[str, xr.Dataset]) -> dict[str, Any]
             matrix(
                 f"code_{name}", bits.T, np.array([]), np.arange(1, bits.shape[1] + 1),
                 f"inputs in order, from {x[0]:.2f} to {x[-1]:.2f}", "step", "bit",
-                f"Bits by which the best member sends an input ({WAYS[name]}).", title=WAYS[name],
+                f"Bits by which the best member sends an input ({WAYS[name]}).", title=WAYS[name], limits=(0, 1),
             )
         )  # fmt: skip
     return figures | {"codes": maps}
