@@ -31,12 +31,12 @@ def experiments(scale: dict[str, Any]) -> dict[str, Setup]:
     whole, quarter = (Uniform(n_dimensions=1, low=low) for low in (-EDGE, EDGE / 2))
     before = scale["steps"] // EVERY * EVERY
     after = scale["steps_after"] // EVERY * EVERY
-    continual = {"optimizer": Adam(learning_rate=scale["learning_rate"]), "steps_per_epoch": EVERY}
+    continual: dict[str, Any] = {"optimizer": Adam(learning_rate=scale["learning_rate"]), "steps_per_epoch": EVERY}
     n_steps = scale["n_steps"]
     shift = StaticVectors(inputs=whole, shifts=(quarter,), n_steps=n_steps)
     alone = StaticVectors(inputs=quarter, n_steps=n_steps)
     curriculum = Shifts(epochs=(before // EVERY,))
-    late = {"epochs": (before + after) // EVERY, "curriculum": curriculum, "snapshots": 1}
+    late: dict[str, Any] = {"epochs": (before + after) // EVERY, "curriculum": curriculum, "snapshots": 1}
     out = {
         "shift": population(scale, shift, _binary(before, before + after), **late, **continual),
         "scratch": population(scale, alone, _binary(after, after), epochs=after // EVERY, **continual),
@@ -172,7 +172,8 @@ def draw(runs: dict[str, Run], answers: dict[str, xr.Dataset]) -> dict[str, Any]
     """Rates and shared bits since the shift; steps needed by place; errors on combinations."""
     from poprnn.report.panels import by_group, over
 
-    found, figures = answers["shift"], {}
+    found = answers["shift"]
+    figures: dict[str, Any] = {}
     if "rate_new" in found:
         step = found["step"].values
         figures["shift"] = [
