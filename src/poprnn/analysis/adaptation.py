@@ -35,8 +35,8 @@ def adaptation(
     words at every snapshot are held against those just before the shift, on the same new inputs: their mutual
     information ``H(old) + H(new) - H(old, new)`` is H(new) where the code has stayed (whatever its words are called).
 
-    Args: run: trained with curriculum ``shifts`` on ``static_vectors`` that has ``shifts``, keeping snapshots every so
-        many
+    Args:
+        run: trained with curriculum ``shifts`` on ``static_vectors`` that has ``shifts``, keeping snapshots every so many
             epochs (``snapshots = 1``).
         shift: which one, from 1.
         share: of the rate before the shift, to be recovered.
@@ -44,7 +44,8 @@ def adaptation(
         max_correction: in bits, see ``transmitted_information``; discrete bottlenecks only.
         seed: changes the vectors.
 
-    Returns: Over ``step``, training steps since the shift (negative before it): ``rate_old`` and ``rate_new`` (member,
+    Returns:
+        Over ``step``, training steps since the shift (negative before it): ``rate_old`` and ``rate_new`` (member,
         step), on the inputs of the stage before the shift and of that after it; ``rate_before`` (member), ``rate_old``
         at step 0; ``steps_to_recover`` (member), the first snapshot at which ``rate_new`` is ``share`` of that again,
         NaN if none is; for discrete bottlenecks ``mutual_information`` and ``word_entropy`` (member, step) in bits, on

@@ -29,13 +29,14 @@ def code_book(run: Run, *, n_trials: Trials = 4096, seed: Seed = 0) -> xr.Datase
         n_trials: vectors, the same for all members (our choice).
         seed: changes them.
 
-    Returns: Words in the order of their symbols, padded to the member with the most (probability 0, symbols and
-        prefixes -1, NaN elsewhere): ``probability`` (member, word), ``symbol`` (member, word, time), ``prefix``
-        (member, word, time), the node of the tree that the word passes at a step (nodes are numbered in order at each
-        step), ``centroid`` (member, word, input), the mean input; ``n_words`` (member) and ``n_prefixes`` (member,
-        time), as sampled. For scalars ``input`` (trial), in order, and its ``word`` (member, trial). For uniform
-        scalars ``expansion`` (member, time), the share of inputs that agree up to each step, and
-        ``expansion_standard_error``, binomial. Time counts from 1.
+    Returns:
+        Words in the order of their symbols along ``word_place``, padded to the member with the most (probability 0,
+        symbols and prefixes -1, NaN elsewhere): ``probability`` (member, word_place); ``symbol`` and ``prefix``
+        (member, word_place, time), what is sent at a step and the node of the tree that the word passes there (nodes
+        are numbered in order at each step); ``centroid`` (member, word_place, input_channel), the mean input;
+        ``n_words`` (member) and ``n_prefixes`` (member, time), as sampled. For scalars ``input`` (trial), in order, and
+        ``word`` (member, trial), the place of its word. For uniform scalars ``expansion`` (member, time), the share of
+        inputs that agree up to each step, and ``expansion_standard_error``, binomial. Time counts from 1.
 
     Raises:
         NotApplicableError: a continuous bottleneck, or other networks.

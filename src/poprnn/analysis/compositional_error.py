@@ -21,7 +21,8 @@ def compositional_error(run: Run, *, n_trials: Trials = 4096, seed: Seed = 0) ->
         n_trials: vectors of each of the two sets, the same for all members (our choice).
         seed: changes them, and the resamples.
 
-    Returns: ``error`` and ``error_standard_error`` over trials (member, combinations, time), combinations "trained" and
+    Returns:
+        ``error`` and ``error_standard_error`` over trials (member, combinations, time), combinations "trained" and
         "held out"; ``ratio`` (member), held out over trained at the last step; ``mean_ratio`` with its 95 % interval
         ``mean_ratio_low``, ``mean_ratio_high``, the geometric mean over members and its percentile bootstrap (NaN for
         two members or fewer). Time counts from 1.

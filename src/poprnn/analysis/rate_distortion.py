@@ -40,11 +40,12 @@ def rate_distortion(run: Run, *, n_trials: Trials = 4096, seed: Seed = 0) -> xr.
         n_trials: vectors, the same for all members (our choice).
         seed: changes them.
 
-    Returns: ``error`` and its ``error_standard_error`` over trials (member, time); ``reference`` and its ``kind``
-        (line, time; line); ``error_by_kind`` (member, pattern, time), for distributions with kinds of vectors, NaN for
-        those not drawn; ``signal_to_noise`` (member), for a noisy bottleneck: variance of what its units say over that
-        of the noise, mean over units and steps, from which its limit follows (mean over members). Time counts from 1,
-        steps made.
+    Returns:
+        ``error`` and its ``error_standard_error`` over trials (member, time); ``reference`` and its ``kind`` (line,
+        time; line); ``error_by_kind`` (member, pattern, time), for distributions with kinds of vectors, NaN for those
+        not drawn; ``signal_to_noise`` (member), for a noisy bottleneck: variance of what its units say over that of the
+        noise, mean over units and steps, from which its limit follows (mean over members). Time counts from 1, steps
+        made.
 
     Raises:
         NotApplicableError: other networks. CapacityError: too many trials for the memory there is.

@@ -35,11 +35,12 @@ def transmitted_information(
         max_correction: in bits (our choice); discrete bottlenecks only.
         seed: changes the vectors.
 
-    Returns: ``information`` and ``information_standard_error`` (member, time); ``gain`` (member, time), that of each
-        step, not below 0; ``rate`` (member), information per step at the last one; for discrete bottlenecks also
-        ``n_words`` and ``correction`` (member, time), ``capacity`` (bits a step, k log2 c) and ``efficiency`` (member),
-        rate over capacity. Standard errors by the jackknife over 10 groups of trials. The attribute ``unit`` is "bits"
-        or "dimensions". Time counts from 1.
+    Returns:
+        ``information`` and ``information_standard_error`` (member, time); ``gain`` (member, time), that of each step,
+        not below 0; ``rate`` (member), information per step at the last one; for discrete bottlenecks also ``n_words``
+        and ``correction`` (member, time), ``capacity`` (bits a step, k log2 c) and ``efficiency`` (member), rate over
+        capacity. Standard errors by the jackknife over 10 groups of trials. The attribute ``unit`` is "bits" or
+        "dimensions". Time counts from 1.
 
     Raises:
         NotApplicableError: other networks. CapacityError: too many trials for the memory there is.
