@@ -42,8 +42,10 @@ class BottleneckAutoencoder(Cell):
     (for a binary unit, the difference of two: a logistic one), the hard code is sent on, and the gradient is that of
     ``tanh((a + g) / (2 tau))`` or ``softmax((a + g) / tau)`` (straight through). The temperature tau falls from
     ``temperature`` to ``final_temperature`` in a geometric line over ``annealing_steps`` training steps. ``gumbel = 0``
-    leaves the random numbers out. In use, codes are hard and free of chance. With one step and ``feedback = False``
-    this is a plain autoencoder, the feed-forward baseline.
+    leaves the random numbers out. In the first ``relaxed_steps`` training steps the soft code itself is sent on, whose
+    gradient is exact: straight-through gradients are those of no loss, and members trained by them alone settle on
+    thresholds that are off (docs/decisions.md has the comparison). In use, codes are hard and free of chance. With one
+    step and ``feedback = False`` this is a plain autoencoder, the feed-forward baseline.
 
     Arrays, n = n_units: W [n, n], W_feedback [n, n], W_in [n, input], W_bottleneck [code, n], W_decoder [n, code] with
     k (or k c) code numbers, W_out [output, n], and the b's and bias. Start: every matrix ~ U(±1/sqrt(columns)), its
