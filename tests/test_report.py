@@ -6,6 +6,7 @@ import warnings
 from html.parser import HTMLParser
 from pathlib import Path
 
+import jax
 import matplotlib
 import numpy as np
 import pytest
@@ -279,6 +280,14 @@ def test_without_history():
 # --- results -------------------------------------------------------------------------------------------------------
 
 
+def passing(**options):
+    """Three untrained autoencoders with a binary bottleneck."""
+    cell = pr.cells.BottleneckAutoencoder(n_units=4, **{"width": 1, "bottleneck": "binary"} | options)
+    task = pr.tasks.StaticVectors(inputs=pr.distributions.Uniform(n_dimensions=1), n_steps=3)
+    arrays = cell.init(1, 1, key=jax.random.key(0)).trainable
+    return pr.from_arrays(task, cell, {k: np.stack([0.5 * n * v for n in (1, 2, 3)]) for k, v in arrays.items()})
+
+
 @pytest.fixture(scope="module")
 def measured(tiny_run):
     """The analyses that have figures of their own, asked of a run in which one member has passed a stage less."""
@@ -297,7 +306,10 @@ def measured(tiny_run):
         "fixed_points": {"n_trials": 4, "n_starts": 16},
     }
     made = ("timescale_perturbation", "retraining")  # the one is drawn as its twin, the other would take long to train
-    out = [pr.measure(n, run, members="all", **options.get(n, {})) for n in results.OWN if n not in made]
+    bottleneck = ("rate_distortion", "transmitted_information", "code_book")  # asked of networks that have one
+    runs = dict.fromkeys(bottleneck, passing())
+    names = [n for n in results.OWN if n not in made]
+    out = [pr.measure(n, runs.get(n, run), members="all", **options.get(n, {})) for n in names]
     twin = next(r for r in out if r.name == "weight_perturbation")
     accuracy = xr.Dataset({"accuracy": (("member", "to"), np.full((3, 2), 0.7))}, {"member": range(3), "to": [2, 3]})
     return [*out, dataclasses.replace(twin, name=made[0]), Result("retraining", accuracy, {"n": 2}, {})]
@@ -316,6 +328,15 @@ def test_figures_of_the_analyses(answers):
     tau, dimensions = ([d.name for d in results.draw(answers[i])] for i in (1, 2))
     assert tau == ["timescales_single_mean", "timescales_single_std", "timescales_single"]
     assert len(dimensions) == (2 if answers[0].data.sizes["member"] > 1 else 1)
+
+
+def test_lines_say_what_they_are():
+    """A limit is not to be taken for a benchmark."""
+    for options, word in (({}, "halving: a limit"), ({"bottleneck": "continuous"}, "linear: benchmark, no limit")):
+        (drawing,) = results.draw(pr.measure("rate_distortion", passing(**options), n_trials=20))
+        assert word in [line.get_label() for line in drawing.figure.axes[0].lines]
+    (drawing,) = results.draw(pr.measure("transmitted_information", passing(), n_trials=200))
+    assert "capacity: a limit" in [line.get_label() for line in drawing.figure.axes[0].lines]
 
 
 def test_every_analysis_can_be_drawn_by_its_axes(answers):

@@ -42,7 +42,10 @@ _WHERE = {
     "register": "core.catalogue",
 }
 _PACKAGES = ("tasks", "cells", "analysis")
-_FAMILIES = ("methods", "curricula", "objectives", "penalties", "monitors", "optimizers", "schedules")
+_FAMILIES = {
+    family: f"training.{family}"
+    for family in ("methods", "curricula", "objectives", "penalties", "monitors", "optimizers", "schedules")
+} | {"distributions": "tasks.distributions"}
 _ERRORS = ("PoprnnError", "ConfigurationError", "StorageError", "CapacityError", "NotApplicableError")
 
 __all__ = [*_WHERE, *_PACKAGES, *_FAMILIES, *_ERRORS]  # noqa: PLE0604
@@ -54,7 +57,7 @@ def __getattr__(name: str) -> Any:
     if name in _PACKAGES:
         return importlib.import_module(f"poprnn.{name}")
     if name in _FAMILIES:
-        return importlib.import_module(f"poprnn.training.{name}")
+        return importlib.import_module(f"poprnn.{_FAMILIES[name]}")
     if name in _ERRORS:
         return getattr(importlib.import_module("poprnn.core.errors"), name)
     raise AttributeError(f"module 'poprnn' has no attribute '{name}'")

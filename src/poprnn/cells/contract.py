@@ -34,7 +34,7 @@ class Context(NamedTuple):
     dt: Scalar | float | None = None
     """Integration step of this batch; ``None``: the cell's own."""
     schedule: dict[str, Any] = {}  # noqa: RUF012
-    """Values that change over training (annealed temperatures, mixing coefficients), from the method."""
+    """Values that change over training: annealed temperatures from the cell, mixing coefficients from the method."""
     training: bool = False
     """Whether this is a training step."""
     trial: Tree = None
@@ -108,6 +108,11 @@ class Cell(Blueprint):
     def init(self, n_inputs: int, n_outputs: int, *, key: PRNGKey) -> Parameters:
         """Random parameters of one member."""
         raise NotImplementedError
+
+    def schedule(self, n_step: Count) -> dict[str, Any]:
+        """Values for training step ``n_step`` that the cell itself anneals; they stand in ``context.schedule``."""
+        del n_step
+        return {}
 
     def prepare(self, parameters: Parameters, context: Context) -> dict[str, Any]:
         """Everything the steps need that does not change in time: masks, clamps, matrix exponentials."""

@@ -18,6 +18,7 @@ from poprnn.core.errors import ConfigurationError, canonical, nearest
 
 FAMILIES = {
     "tasks": "tasks",
+    "distributions": "tasks/distributions",
     "cells": "cells",
     "methods": "training/methods",
     "curricula": "training/curricula",

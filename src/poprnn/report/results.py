@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from poprnn.analysis.contract import Result
-from poprnn.report import conditions, generic, marks, methods, probes, standing, style
+from poprnn.report import bottleneck, conditions, generic, marks, methods, probes, standing, style
 from poprnn.report.style import Drawing
 
 TAU = "τ (cell's time units)"
@@ -243,6 +243,9 @@ OWN: dict[str, Callable[[Result], list[Drawing]]] = {
     "dynamics_mismatch": methods.dynamics_mismatch,
     "flops": methods.flops,
     "fixed_points": standing.fixed_points,
+    "rate_distortion": bottleneck.rate_distortion,
+    "transmitted_information": bottleneck.transmitted_information,
+    "code_book": bottleneck.code_book,
 }
 REQUIRED = {
     "accuracy_by_n": {"accuracy"},
@@ -259,5 +262,8 @@ REQUIRED = {
     "dynamics_mismatch": {"mismatch", "performance_lost"},
     "flops": {"operations", "time_step_operations"},
     "fixed_points": {"state", "slow_state", "kind", "eigenvalue_real", "eigenvalue_imag"},
+    "rate_distortion": {"error"},
+    "transmitted_information": {"information"},
+    "code_book": {"symbol", "n_prefixes"},
 }
 """What a result of that name must hold to be drawn in its own way."""

@@ -213,7 +213,7 @@ def _loss(
     setup: Any, parameters: Parameters, stage: Stage, arrays: Tree, n_steps: int, n_trials: int, *, key: PRNGKey
 ) -> Scalar:
     task, training, cell = setup.task, setup.training, setup.cell
-    context = Context(schedule=training.method.schedule(0), training=True)
+    context = Context(schedule=setup.cell.schedule(0) | training.method.schedule(0), training=True)
     setting, trials, start_keys, step_keys = draw(
         setup, training.method, stage, arrays, context, n_trials, (0, 1), key=key
     )

@@ -144,7 +144,7 @@ class Program:
     ) -> tuple[Scalar, tuple[Lengths, Tree]]:
         """Loss of (a part of) one fresh training batch with its penalties; the batch's lengths, and memory it used."""
         training = setup.training
-        schedule = training.method.schedule(n_step)
+        schedule = setup.cell.schedule(n_step) | training.method.schedule(n_step)
         context = Context(schedule=schedule, training=True)
         batch = self.run_batch(
             setup,
