@@ -1,5 +1,7 @@
 """Steps whose loops over time are compiled kernels (``core/native``): cells that say they are element-wise, on CPUs."""
 
+from typing import cast
+
 import jax
 import jax.numpy as jnp
 
@@ -32,9 +34,7 @@ class KernelSteps(GradientSteps):
 
     @property
     def _shape(self) -> ElementWise:
-        form = self.dynamics.cell.element_wise
-        assert form is not None
-        return form
+        return cast(ElementWise, self.dynamics.cell.element_wise)
 
     def _form(self, q: Prepared) -> native.Form:
         shape = self._shape
