@@ -217,9 +217,9 @@ def test_theorem_1_implies_theorem_5_in_the_same_metric():
     for _ in range(500):
         W = abs(sparse(rng, 1.0))
         W *= rng.uniform(0.5, 0.999) / np.abs(linalg.eigvals(W)).max()
-        P, good = diagonal_metric(W)
-        assert good
-        assert singular_rate(np.abs(W), np.diag(P)) > 0
+        P, rate, norm = diagonal_metric(W)
+        assert 0 < rate <= absolute_rate(W, np.diag(P)) + 1e-12
+        assert 1 - singular_rate(W, np.diag(P)) <= norm + 1e-12 < 1
 
 
 @pytest.mark.parametrize("theorem", CASES)
@@ -437,7 +437,7 @@ def test_largest_step_is_the_boundary_and_no_pair_ever_grows_below_it():
     rng = np.random.default_rng(13)
     for _ in range(30):
         W = sparse(rng, 0.9) * (1 - np.eye(N))
-        P, _ = diagonal_metric(W)
+        P = diagonal_metric(W).P
         R = np.diag(np.sqrt(P))
         S = rng.normal(size=(N, N))
         S = (S - S.T) * rng.uniform(0.1, 2)

@@ -19,6 +19,7 @@ from poprnn.core.errors import ConfigurationError, canonical, nearest
 FAMILIES = {
     "tasks": "tasks",
     "cells": "cells",
+    "modules": "cells/modules",
     "methods": "training/methods",
     "curricula": "training/curricula",
     "objectives": "training/objectives",

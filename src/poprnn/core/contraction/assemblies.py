@@ -18,7 +18,7 @@ from poprnn.core.contraction.certificate import (
 
 
 def feedback(B: Float[Array, "*pair to from"], metric_to: Any, inverse_from: Any) -> Any:
-    """What answers a coupling ``L_ij = B`` (from module j to module i) as negative feedback: ``L_ji = -M_j^-1 B^T M_i``.
+    """The negative feedback ``L_ji = -M_j^-1 B^T M_i`` that answers a coupling ``L_ij = B`` from module j to module i.
 
     Equation 3 of Kozachkov et al. with B_ji = 0, which loses nothing: any L with ``M_i L_ij = -L_ji^T M_j`` is of this
     form. Works on stacks of pairs, NumPy or JAX.

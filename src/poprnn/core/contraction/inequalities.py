@@ -1,4 +1,4 @@
-"""Metrics that no formula gives, found as solutions of matrix inequalities (cvxpy; ``pip install poprnn[certificates]``).
+"""Metrics that no formula gives, found as solutions of matrix inequalities by cvxpy (the extra ``certificates``).
 
 What a solver says is not taken at its word: every metric found is put to the theorem again, which decides.
 """

@@ -1,6 +1,6 @@
 """Theorems 1 to 5 of Kozachkov, Ennis & Slotine, NeurIPS 2022: when one module contracts, and in which metric."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,20 +29,29 @@ def restricted(weights: Any) -> Any:
     return xp.where((eye > 0) & (weights < 0), xp.zeros_like(weights), xp.abs(weights))
 
 
-def diagonal_metric(weights: Float[Array, "*stack unit unit"], slope: Any = 1.0) -> tuple[Any, Any]:
+class DiagonalMetric(NamedTuple):
+    """A diagonal metric and what it certifies."""
+
+    P: Any
+    """Its diagonal, scaled to a mean logarithm of 0; ones where there is none."""
+    rate: Any
+    """A lower bound on theorem 1's rate; -1 where there is none."""
+    norm: Any
+    """An upper bound, below 1, on theorem 5's g ||P^½ |W| P^-½||; infinite where there is none."""
+
+
+def diagonal_metric(weights: Float[Array, "*stack unit unit"], slope: Any = 1.0) -> DiagonalMetric:
     """Theorem 1's metric in closed form, ``diag(y / x)`` with ``J = g|W| - I``, ``x = -J^-1 1``, ``y = -J^-T 1``.
 
-    Where J is Hurwitz, x and y are positive and y/x certifies (J has no negative entries off its diagonal: with
-    ``Q = P J + J^T P``, ``Q x = -P 1 - 1 < 0`` for an x > 0, and a symmetric Q of that kind is negative definite).
-    Where it is not, some of x is not positive. Works on NumPy and JAX arrays, stacked or not; scaled to a mean
-    logarithm of 0.
+    Where J is Hurwitz, x and y are positive and y/x certifies: J has no negative entries off its diagonal, and with
+    ``Q = P J + J^T P``, ``Q x = -P 1 - 1 < 0`` for an x > 0, which makes a symmetric Q of that kind negative definite.
+    The same vectors bound the rate, ``l >= min_i (1 / x_i + 1 / y_i) / 2``, and the norm (Schur's test),
+    ``|| · ||² <= max_i (1 - 1 / x_i) max_i (1 - 1 / y_i)``. Where J is not Hurwitz, some of x is not positive. Works on
+    NumPy and JAX arrays, stacked or not.
 
-    Returns:
-        The diagonal of P, and whether all x and y are positive and finite.
-
-    >>> P, certified = diagonal_metric(np.array([[0.0, 0.5], [0.0, 0.0]]))
-    >>> P.round(3).tolist(), bool(certified)
-    ([0.667, 1.5], True)
+    >>> found = diagonal_metric(np.array([[0.0, 0.5], [0.0, 0.0]]))
+    >>> found.P.round(3).tolist(), float(found.rate.round(3)), float(found.norm.round(3))
+    ([0.667, 1.5], 0.833, 0.333)
     """
     xp = weights.__array_namespace__()
     n = weights.shape[-1]
@@ -51,8 +60,11 @@ def diagonal_metric(weights: Float[Array, "*stack unit unit"], slope: Any = 1.0)
     x = xp.linalg.solve(minus_J, ones)[..., 0]
     y = xp.linalg.solve(xp.swapaxes(minus_J, -1, -2), ones)[..., 0]
     good = xp.all((x > 0) & (y > 0) & xp.isfinite(x) & xp.isfinite(y), axis=-1)
-    ratio = xp.where(good[..., None], y / xp.where(x == 0, xp.ones_like(x), x), xp.ones_like(x))
-    return ratio / xp.exp(xp.mean(xp.log(ratio), axis=-1, keepdims=True)), good
+    x, y = xp.where(good[..., None], x, 1.0), xp.where(good[..., None], y, 1.0)
+    scale = xp.exp(xp.mean(xp.log(y / x), axis=-1, keepdims=True))
+    norm = xp.sqrt(xp.maximum(xp.max(1 - 1 / x, axis=-1) * xp.max(1 - 1 / y, axis=-1), 0.0))
+    rate = xp.min(1 / x + 1 / y, axis=-1) / 2
+    return DiagonalMetric(y / x / scale, xp.where(good, rate, -1.0), xp.where(good, norm, xp.inf))
 
 
 def absolute_rate(weights: Matrix, metric: Matrix, slope: float = 1.0) -> float:
@@ -205,10 +217,10 @@ def theorem_5(weights: Matrix, slope: float = 1.0, *, metric: Matrix | None = No
 
 def _closed_form(weights: Matrix, slope: float) -> Matrix | None:
     try:
-        P, good = diagonal_metric(weights, slope)
+        found = diagonal_metric(weights, slope)
     except np.linalg.LinAlgError:  # exactly on the boundary
         return None
-    return np.diag(P) if good else None
+    return np.diag(found.P) if found.rate > 0 else None
 
 
 def _diagonal(metric: Matrix) -> Matrix:
