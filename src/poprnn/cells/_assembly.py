@@ -135,6 +135,12 @@ class AssemblyCell(Cell):
         alpha = self.dt / self.tau if alpha is None else alpha
         return network._replace(couplings=network.couplings * self._step_share(network, alpha))
 
+    def certificate(self, parameters: Parameters) -> Any:
+        """What the stored arrays of one member are certified for."""
+        from poprnn.cells._certified import certify
+
+        return certify(self, parameters)
+
     def _step_share(self, network: Network, alpha: Any) -> Array:
         """What L is multiplied by so that Euler steps contract: alpha (1 + s² - rho²) < 2 (1 - rho)."""
         units = jnp.sqrt(

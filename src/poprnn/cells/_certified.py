@@ -1,4 +1,4 @@
-"""What is certified of an assembly's stored arrays, in float64, and of the float32 matrices that its steps multiply by."""
+"""What is certified of an assembly: of its stored arrays in float64, and of the matrices that its steps multiply by."""
 
 import functools
 from collections.abc import Callable
@@ -58,10 +58,18 @@ class Certified(NamedTuple):
     step: float
     """The cell's own, dt / tau."""
 
+    must_step: bool
+    """Whether steps of that length are enforced to be certified."""
+
     @property
     def holds_for_steps(self) -> bool:
         """Whether the Euler map is certified too."""
         return self.certificate.holds and self.step <= self.largest_step
+
+    @property
+    def holds(self) -> bool:
+        """Whether all that the cell claims holds."""
+        return self.holds_for_steps if self.must_step else self.certificate.holds
 
 
 def matrices(cell: AssemblyCell, parameters: Parameters, bits: int = 64) -> Matrices:
@@ -103,7 +111,7 @@ def certify(cell: AssemblyCell, parameters: Parameters) -> Certified:
     True
     """
     wide, run = matrices(cell, parameters, 64), matrices(cell, parameters, 32)
-    alpha = float(cell.dt / cell.tau)
+    alpha, enforced = float(cell.dt / cell.tau), cell.certify == "euler"
     try:
         rates, norms = _modules(cell, wide.modules, wide.metrics)
         certificate = assembly_certificate(np.repeat(rates, cell.layout.sizes), wide.metric, wide.couplings)
@@ -113,13 +121,13 @@ def certify(cell: AssemblyCell, parameters: Parameters) -> Certified:
         as_run = -largest_symmetric(in_metric(run.couplings, wide.metric) - np.diag(units))
     except (ConfigurationError, np.linalg.LinAlgError):  # numbers that are not finite, or no metric at all
         none = Certificate("assembly", False, None, np.nan, -np.inf, ())
-        return Certified(none, np.nan, np.full(len(wide.modules), np.nan), np.nan, np.nan, 0.0, alpha)
+        return Certified(none, np.nan, np.full(len(wide.modules), np.nan), np.nan, np.nan, 0.0, alpha, enforced)
     holds = bool(certificate.holds and as_run > ROUNDING and cell.is_certified)
     singular = all(leaf.is_singular for leaf in leaves_of(cell.body))
     norm = float(norms.max())
     step = largest_step(normal, norm if singular else np.inf, certificate.rate, norm) if holds else 0.0
     coupling_norm = float(np.linalg.norm(normal, 2))
-    return Certified(certificate._replace(holds=holds), as_run, rates, coupling_norm, norm, step, alpha)
+    return Certified(certificate._replace(holds=holds), as_run, rates, coupling_norm, norm, step, alpha, enforced)
 
 
 def _modules(cell: AssemblyCell, weights: Tree, metrics: Tree) -> tuple[np.ndarray, np.ndarray]:
