@@ -1,6 +1,7 @@
 """Assemblies: their steps against plain NumPy, their certificates before, during and after training, every option."""
 
 import dataclasses
+import functools
 import itertools
 
 import jax
@@ -54,8 +55,13 @@ CELLS = {
 FORMS = [(name, form) for name in CELLS for form in ("voltage", "rate")]
 
 
+@functools.lru_cache(maxsize=32)
+def starts(cell, n_inputs, n_outputs):
+    return jax.jit(lambda key: cell.init(n_inputs, n_outputs, key=key))
+
+
 def parameters_of(cell, seed=0, n_inputs=2, n_outputs=3):
-    return cell.init(n_inputs, n_outputs, key=jax.random.key(seed))
+    return starts(cell, n_inputs, n_outputs)(jax.random.key(seed))
 
 
 def with_couplings(parameters, change):
@@ -80,11 +86,12 @@ def test_a_step_is_the_equation(name, form):
     x = rng.normal(size=cell.n_units)
     for dt in (None, 0.5):
         context, alpha = Context(dt=dt), (dt or 0.1) / 2
-        prepared = cell.prepare(parameters, context)
+        prepared = jax.jit(lambda p, c=context: cell.prepare(p, c))(parameters)
+        step = jax.jit(lambda s, u, q=prepared, c=context: cell.step(q, s, u, key=jax.random.key(0), context=c))
         state = jnp.asarray(x, jnp.float32)
         wanted = x
         for u in rng.normal(size=(4, 2)):
-            state = cell.step(prepared, state, jnp.asarray(u, jnp.float32), key=jax.random.key(0), context=context)
+            state = step(state, jnp.asarray(u, jnp.float32))
             drive = p["W_in"] @ u + p["bias"]
             inner = W @ phi(wanted) + drive if form == "voltage" else phi(W @ wanted + drive)
             wanted = wanted + alpha * (-wanted + inner + L @ wanted)
@@ -238,7 +245,7 @@ def test_trajectories_of_a_trained_network_come_together(trained):
     for _ in range(300):
         u, before = 3 * rng.normal(size=len(W)), np.linalg.norm(R @ (x - y))
         x, y = (z + dt * (-z + W @ np.tanh(z) + L @ z + u) for z in (x, y))
-        assert np.linalg.norm(R @ (x - y)) <= before * (1 + 1e-12)
+        assert np.linalg.norm(R @ (x - y)) <= before * (1 + 1e-12) + 1e-13
 
 
 def test_what_is_broken_is_refused():
@@ -297,7 +304,7 @@ def test_enforced_steps_contract_whatever_the_couplings(form):
                           + known.couplings @ z)
                 for z in (x, y)
             )  # fmt: skip
-            assert np.linalg.norm(R * (x - y)) <= before * (1 + 1e-12)
+            assert np.linalg.norm(R * (x - y)) <= before * (1 + 1e-12) + 1e-13
 
 
 def test_enforcing_steps_is_refused_where_there_is_no_closed_form():
@@ -326,15 +333,15 @@ def test_norm_bound_is_a_bound_and_close():
 
 
 def test_sparse_modules_are_drawn_until_they_are_stable():
-    module = M.AbsoluteValue(n_units=32, count=50, density=0.033)
+    module = M.AbsoluteValue(n_units=32, count=50, density=0.06)
     fixed = {k: np.asarray(v) for k, v in module.init(1.0, key=jax.random.key(0)).fixed.items()}
-    assert ((fixed["W"] != 0).sum(axis=(1, 2)) == round(0.033 * 1024)).all()
+    assert ((fixed["W"] != 0).sum(axis=(1, 2)) == round(0.06 * 1024)).all()
     assert (np.diagonal(fixed["W"], axis1=1, axis2=2) == 0).all()
     assert np.abs(fixed["W"]).max() <= 1 and np.abs(fixed["W"]).max() > 0.95
     assert all(theorem_1(W).holds for W in fixed["W"].astype(float))
     assert (fixed["n_draws"] >= 1).all() and (fixed["n_draws"] > 1).any()
     # with one draw, those that needed more are scaled, and it is said of them; the others are as drawn
-    once = M.AbsoluteValue(n_units=32, count=50, density=0.033, n_draws=0).init(1.0, key=jax.random.key(0)).fixed
+    once = M.AbsoluteValue(n_units=32, count=50, density=0.06, n_draws=0).init(1.0, key=jax.random.key(0)).fixed
     again = fixed["n_draws"] > 1
     np.testing.assert_array_equal(np.asarray(once["n_draws"]), np.where(again, 0, 1))
     np.testing.assert_array_equal(np.asarray(once["W"])[~again], fixed["W"][~again])
@@ -461,13 +468,17 @@ def what_it_does(cell, theta=False):
     parameters = parameters_of(cell)
     if theta:
         parameters = parameters.replaced(theta_0=jnp.arange(12.0).reshape(3, 4) / 12)
-    prepared = cell.prepare(parameters, Context())
-    state = cell.initial_state(prepared, key=jax.random.key(1)) + 0.1 * jnp.arange(cell.n_units)
-    out = []
-    for t in range(2):
-        state = cell.step(prepared, state, jnp.ones(2), key=jax.random.key(t), context=Context())
-        out += [state.tolist(), cell.readout(prepared, state).tolist()]
-    return out
+
+    @jax.jit
+    def two_steps(parameters):
+        prepared, out = cell.prepare(parameters, Context()), []
+        state = cell.initial_state(prepared, key=jax.random.key(1)) + 0.1 * jnp.arange(cell.n_units)
+        for t in range(2):
+            state = cell.step(prepared, state, jnp.ones(2), key=jax.random.key(t), context=Context())
+            out += [state, cell.readout(prepared, state)]
+        return out
+
+    return [a.tolist() for a in two_steps(parameters)]
 
 
 @pytest.mark.parametrize("name", OPTIONS)

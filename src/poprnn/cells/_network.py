@@ -174,10 +174,10 @@ def _with_levels(
     # the square root's slope at 0 is infinite, where no coupling is
     norm = jnp.where(total > 0, jnp.sqrt(jnp.where(total > 0, total, 1.0)), 0.0)
     e = hierarchy_scale(norm, int(levels.max()) + 1)
-    modules = np.concatenate([np.arange(part.start, part.stop, dtype=np.int32) for part in group.parts])
-    scale = scale.at[modules].multiply(e ** levels[part_of[modules]])
-    rates = [lowest if m in set(modules.tolist()) else rate for m, rate in enumerate(rates)]
-    return scale, rates
+    mine = range(group.parts[0].start, group.parts[-1].stop)  # a group's modules stand next to one another
+    inside = (np.arange(len(rates)) >= mine.start) & (np.arange(len(rates)) < mine.stop)
+    scale = scale * e ** np.where(inside, levels[part_of], 0).astype(np.float32)
+    return scale, [lowest if m in mine else rate for m, rate in enumerate(rates)]
 
 
 def dense_couplings(places: Layout, couplings: Float[Array, "entry"]) -> Float[Array, "to from"]:

@@ -26,7 +26,7 @@ class AbsoluteValue(Leaf):
     [module] says how many draws each took, 0 where it was scaled after all of them failed. Arrays, all fixed:
     W [module, to, from], n_draws [module].
 
-    Density and bound must fit one another: for 32 units, 3.3 % at bound 1 takes a few draws, 10 % at 1 about 1,200,
+    Density and bound must fit one another: for 32 units, 3.3 % at bound 1 takes one draw, 10 % at 1 about 1,200,
     and 26.5 % at 0.4 never ends. Default density: Kozachkov et al., NeurIPS 2022, section 4.2.2 (the best of four);
     the bound, the exact number of entries and the limit on draws are our choices.
 
