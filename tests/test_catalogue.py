@@ -24,7 +24,11 @@ from poprnn.core.errors import ConfigurationError, canonical
 SOURCE = Path(poprnn.__file__).parent
 PROJECT = SOURCE.parent.parent
 # Bases by family, as a blueprint's field would name them; families without a base hold functions or modules.
-BASES = {"tasks": "tasks.contract:Task", "cells": "cells.contract:Cell"} | {
+BASES = {
+    "tasks": "tasks.contract:Task",
+    "cells": "cells.contract:Cell",
+    "modules": "cells.modules.contract:Module",
+} | {
     family: f"training.{family}.contract:{base}"
     for family, base in (
         ("methods", "Method"),

@@ -110,7 +110,9 @@ def test_enforced_steps_are_part_of_what_is_checked():
 
 def test_members_are_certified_with_their_own_hyperparameters():
     """Time constants differ: so do the steps in units of tau, and what is enforced of the couplings."""
-    cell = pr.cells.Assembly(modules=(pr.modules.SingularValue(n_units=4, count=2),), gain=50.0, certify="euler", dt=0.5)
+    cell = pr.cells.Assembly(
+        modules=(pr.modules.SingularValue(n_units=4, count=2),), gain=50.0, certify="euler", dt=0.5
+    )
     run = pr.fit(TASK, cell, members=2, vary={"cell.tau": [1.0, 5.0]}, **TINY)
     steps = run.history["certificate/largest_step"][-1]
     assert steps[0] >= 0.5 and 0.1 <= steps[1] < 0.5
