@@ -98,7 +98,7 @@ def _unclaimed(
     whole = chosen[0] if len(chosen) == 1 else assembly_certificate(rates, metric, known.couplings)
     normal = in_metric(known.couplings, metric)
     norms = [_module_norm(W, c, known.slope) for W, c in zip(known.modules, chosen, strict=True)]
-    singular = all(not np.count_nonzero(c.metric - np.diag(np.diagonal(c.metric))) for c in chosen)
+    singular = not np.count_nonzero(metric - np.diag(np.diagonal(metric)))
     step = largest_step(normal, max(norms) if singular else np.inf, whole.rate, max(norms)) if whole.holds else 0.0
     norm = float(np.linalg.norm(normal, 2))
     return Judged(whole, by_theorem, margins, np.nan, norm, max(norms), step, known.step)

@@ -205,7 +205,7 @@ class AssemblyCell(Cell):
         if "W" in prepared:
             return x @ prepared["W"].T
         parts = [
-            jnp.einsum("cij,cj->ci", prepared[f"W_{k}"], x[stack.units].reshape(stack.count, stack.n_units)).ravel()
+            jnp.einsum("cij,cj->ci", prepared[f"W_{k}"], x[stack.units].reshape(stack.n_modules, stack.n_units)).ravel()
             for k, stack in enumerate(self.layout.stacks)
         ]
         return parts[0] if len(parts) == 1 else jnp.concatenate(parts)

@@ -21,7 +21,7 @@ class Kind(NamedTuple):
     """Modules with weights of their own, as far as places depend on them."""
 
     n_units: int
-    count: int
+    n_modules: int
 
 
 class Node(NamedTuple):
@@ -39,14 +39,14 @@ class Stack(NamedTuple):
     """Modules of one kind, which stand next to one another."""
 
     n_units: int
-    count: int
+    n_modules: int
     first_unit: int
     first_leaf: int
 
     @property
     def units(self) -> slice:
         """Their units."""
-        return slice(self.first_unit, self.first_unit + self.n_units * self.count)
+        return slice(self.first_unit, self.first_unit + self.n_units * self.n_modules)
 
 
 class Pairs(NamedTuple):
@@ -165,9 +165,9 @@ def _layout(root: Node) -> Layout:
             if isinstance(part, Node):
                 parts.append(place(part))
                 continue
-            stacks.append(Stack(part.n_units, part.count, sum(sizes), len(sizes)))
-            parts += [slice(len(sizes) + k, len(sizes) + k + 1) for k in range(part.count)]
-            sizes.extend([part.n_units] * part.count)
+            stacks.append(Stack(part.n_units, part.n_modules, sum(sizes), len(sizes)))
+            parts += [slice(len(sizes) + k, len(sizes) + k + 1) for k in range(part.n_modules)]
+            sizes.extend([part.n_units] * part.n_modules)
         groups.append(_coupled(node, tuple(parts), np.array(sizes)))
         return slice(first, len(sizes))
 

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from poprnn.core.arrays import Array, Float
+from poprnn.core.arrays import Float
 from poprnn.core.contraction.certificate import (
     ROUNDING,
     Certificate,
@@ -40,14 +40,14 @@ class DiagonalMetric(NamedTuple):
     """An upper bound, below 1, on theorem 5's g ||P^½ |W| P^-½||; infinite where there is none."""
 
 
-def diagonal_metric(weights: Float[Array, "*stack unit unit"], slope: Any = 1.0) -> DiagonalMetric:
+def diagonal_metric(weights: Any, slope: Any = 1.0) -> DiagonalMetric:
     """Theorem 1's metric in closed form, ``diag(y / x)`` with ``J = g|W| - I``, ``x = -J^-1 1``, ``y = -J^-T 1``.
 
     Where J is Hurwitz, x and y are positive and y/x certifies: J has no negative entries off its diagonal, and with
     ``Q = P J + J^T P``, ``Q x = -P 1 - 1 < 0`` for an x > 0, which makes a symmetric Q of that kind negative definite.
     The same vectors bound the rate, ``l >= min_i (1 / x_i + 1 / y_i) / 2``, and the norm (Schur's test),
     ``|| · ||² <= max_i (1 - 1 / x_i) max_i (1 - 1 / y_i)``. Where J is not Hurwitz, some of x is not positive. Works on
-    NumPy and JAX arrays, stacked or not.
+    NumPy and JAX arrays, ``[..., to, from]``.
 
     >>> found = diagonal_metric(np.array([[0.0, 0.5], [0.0, 0.0]]))
     >>> found.P.round(3).tolist(), float(found.rate.round(3)), float(found.norm.round(3))
