@@ -263,7 +263,8 @@ def vary(options: argparse.Namespace) -> dict:
 def main() -> None:
     """Parse, run, print."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("workload", choices=["step", "assembly", "cognitive", "parity", "peak", "length", "memory", "vary"])
+    workloads = ["step", "assembly", "cognitive", "parity", "peak", "length", "memory", "vary"]
+    parser.add_argument("workload", choices=workloads)
     for name, default in dict(
         members=1,
         batch=256,

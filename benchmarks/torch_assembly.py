@@ -27,6 +27,7 @@ from torch_baseline import integers, keep_freed_memory, wait_until
 
 VARIANTS = ("eager", "dense", "manual", "manual_dense", "manual_onednn")
 STEP = 0.03
+BUFFERS: dict = {}
 
 
 class Assembly:
@@ -91,15 +92,13 @@ def dense(net, u):
 class Manual(torch.autograd.Function):
     """The loop with its gradient by hand; buffers are kept from step to step."""
 
-    buffers: dict = {}
-
     @staticmethod
     def forward(ctx, drive, A, W, variant):
         time_, batch, n = drive.shape
         place, shape = (*drive.shape, drive.dtype), (time_ + 1, batch, n)
-        if place not in Manual.buffers:
-            Manual.buffers[place] = (torch.empty(shape), torch.empty(shape), torch.empty(batch, n))
-        states, grads, active = Manual.buffers[place]
+        if place not in BUFFERS:
+            BUFFERS[place] = (torch.empty(shape), torch.empty(shape), torch.empty(batch, n))
+        states, grads, active = BUFFERS[place]
         states[0].zero_()
         A_t, W_t = A.T.contiguous(), W.mT.contiguous()
         affine = torch.ops.mkldnn._linear_pointwise.binary
