@@ -152,6 +152,24 @@ def parity_table() -> list[str]:
     return rows
 
 
+ASSEMBLY = [(v, t) for v in ("eager", "dense", "manual", "manual_dense", "manual_onednn") for t in (1, 2)]
+
+
+def assembly_table() -> list[str]:
+    """A Sparse Combo Net of 16 modules of 32 units on sequences of 784 steps, 128 at once: one training step."""
+    ours = ask("poprnn_side.py", "assembly", "--batch", 128, "--steps", 784)
+    seconds = ours["seconds_median"]
+    found = {}
+    for variant, threads in ASSEMBLY:
+        answer = ask("torch_assembly.py", "--variant", variant, "--threads", threads)
+        found[f"{variant}, {threads} thread(s)"] = answer["seconds_median"]
+    rows = [_row(["", "seconds a step", "over poprnn"]), "|---" * 3 + "|", _row(["poprnn", f"{seconds:.2f}", "1"])]
+    rows += [_row([f"PyTorch, {name}", f"{s:.2f}", f"{s / seconds:.1f} ×"]) for name, s in found.items()]
+    rows += [_row(["one check of the certificate", f"{ours['certificate_seconds']:.2f}", ""])]
+    print("\n".join(rows[2:]), flush=True)
+    return rows
+
+
 def own_table() -> list[str]:
     """What concerns poprnn alone."""
     rows = ["| | |", "|---|---|"]
@@ -180,7 +198,7 @@ def write(part: str, lines: list[str]) -> None:
 def main() -> None:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=["steps", "cognitive", "parity", "own"], default=None)
+    parser.add_argument("--only", choices=["steps", "cognitive", "parity", "assembly", "own"], default=None)
     options = parser.parse_args()
     refuse_if_busy()
     if options.only in (None, "steps"):
@@ -192,6 +210,8 @@ def main() -> None:
         write("cognitive", cognitive_table())
     if options.only in (None, "parity"):
         write("parity", parity_table())
+    if options.only in (None, "assembly"):
+        write("assembly", assembly_table())
     if options.only in (None, "own"):
         write("own", own_table())
 

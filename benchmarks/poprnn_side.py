@@ -52,6 +52,60 @@ def step(options: argparse.Namespace) -> dict:
     }
 
 
+@pr.register("tasks")
+class _Pixels(pr.Task):
+    """Sequences with a class each, read at the last step: the same trials at every step, as the other side has them."""
+
+    n_steps: int = 784
+    readout = "last"
+    n_inputs, n_outputs = 1, 10
+
+    @property
+    def capacity(self):
+        """Steps of a trial."""
+        return self.n_steps
+
+    def sample(self, setting, arrays, *, key):
+        """One of them."""
+        pixels, label = jax.random.split(key)
+        return pr.Trial(jax.random.uniform(pixels, (self.n_steps, 1)), jax.random.randint(label, (), 0, 10))
+
+    def loss(self, outputs, trial, setting):
+        """Cross-entropy."""
+        return -jax.nn.log_softmax(outputs)[trial.targets]
+
+    def scores(self, outputs, trial, setting):
+        """Right or wrong."""
+        return {"accuracy": (jnp.argmax(outputs) == trial.targets).astype(jnp.float32)}
+
+
+def assembly(options: argparse.Namespace) -> dict:
+    """Seconds for one training step of a Sparse Combo Net, and for one check of its certificate."""
+    cell = pr.cells.SparseComboNet(n_modules=options.modules, n_module_units=options.module_units)
+    task = _Pixels(n_steps=options.steps)
+    adam = {"kind": "adam", "learning_rate": 1e-3}
+    trainer = make_trainer(task, cell, members=options.members, batch=options.batch, optimizer=adam)
+    trainer._train(1)
+    seconds, processor = [], time.process_time()
+    for _ in range(options.repeats):
+        before = time.perf_counter()
+        trainer._train(1)
+        seconds.append(time.perf_counter() - before)
+    processor = (time.process_time() - processor) / options.repeats
+    parameters = jax.tree.map(lambda a: np.asarray(a)[0], trainer.state.parameters)
+    cell.certificate(parameters)
+    before = time.perf_counter()
+    cell.certificate(parameters)
+    return {
+        "workload": "assembly",
+        "seconds_median": statistics.median(seconds),
+        "seconds_all": seconds,
+        "cpu_seconds_mean": processor,
+        "certificate_seconds": time.perf_counter() - before,
+        "peak_mb": backend.peak_bytes() / 1e6,
+    }
+
+
 def cognitive(options: argparse.Namespace) -> dict:
     """Seconds for one training step on dm1 by each method: task, noise and penalties included."""
     from poprnn.recipes._long_dependencies import network
@@ -209,7 +263,8 @@ def vary(options: argparse.Namespace) -> dict:
 def main() -> None:
     """Parse, run, print."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("workload", choices=["step", "cognitive", "parity", "peak", "length", "memory", "vary"])
+    workloads = ["step", "assembly", "cognitive", "parity", "peak", "length", "memory", "vary"]
+    parser.add_argument("workload", choices=workloads)
     for name, default in dict(
         members=1,
         batch=256,
@@ -223,6 +278,8 @@ def main() -> None:
         epochs=40,
         size=4096,
         steps_per_call=3,
+        modules=16,
+        module_units=32,
     ).items():
         parser.add_argument("--" + name.replace("_", "-"), type=int, default=default)
     parser.add_argument("--negative-slope", type=float, default=0.1, help="0.01 in the code released with the paper")

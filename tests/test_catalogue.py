@@ -28,6 +28,7 @@ BASES = {
     "tasks": "tasks.contract:Task",
     "cells": "cells.contract:Cell",
     "distributions": "tasks.distributions.contract:Distribution",
+    "modules": "cells.modules.contract:Module",
 } | {
     family: f"training.{family}.contract:{base}"
     for family, base in (

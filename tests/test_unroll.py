@@ -1,5 +1,7 @@
 """The unroll against plain recurrences, automatic differentiation and central differences."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,16 +10,21 @@ from jax import lax
 
 import poprnn as pr
 import toys
-from poprnn.cells.contract import Context
+from poprnn.cells.contract import Context, add_drives
 from poprnn.core import backend, mapping
 from poprnn.training import unroll as unrolling
 from poprnn.training.dynamics import Dynamics
 from poprnn.training.methods.control import Control
 
 N_TRIALS, N_STEPS, N_INPUTS, N_OUTPUTS = 3, 11, 2, 2
+SMALL, LARGE = (pr.modules.SingularValue(n_units=n, count=2) for n in (3, 25))
+ASSEMBLY = pr.cells.Assembly(modules=(SMALL, pr.modules.Group(modules=(SMALL,), coupling="hierarchical")))
 SYSTEMS = {
     "split": (pr.cells.LeakyRNN(n_units=5, noise=0.1), Control()),
     "outside": (pr.cells.LeakyRNN(n_units=5, self_interaction="outside", activation="tanh"), Control()),
+    "assembly": (ASSEMBLY, Control()),
+    "assembly, rates": (dataclasses.replace(ASSEMBLY, form="rate", activation="tanh", noise=0.1), Control()),
+    "assembly in strips": (dataclasses.replace(ASSEMBLY, modules=(LARGE,) * 3, topology="chain"), Control()),
     "whole": (toys.Antisymmetric(n_units=5), Control()),
     "several states": (toys.Dice(n_units=5), Control()),
     "skipping": (pr.cells.VanillaRNN(n_units=5), toys.Leap(theta=4)),
@@ -51,7 +58,7 @@ def by_hand(dynamics, prepared, carry, sequence, length):
             context = sequence.context._replace(time=t)
             drive = dynamics.external(prepared, x, key=jax.random.fold_in(k, 2 * t), context=context)
             recurrent = dynamics.recurrent(prepared, c)
-            drive = drive if recurrent is None else drive + recurrent
+            drive = add_drives(drive, recurrent)
             return dynamics.update(prepared, c, drive, key=jax.random.fold_in(k, 2 * t + 1), context=context)
 
         new = jax.vmap(step)(carry, inputs, sequence.keys)

@@ -31,6 +31,7 @@ _WHERE = {
     "Stage": "tasks.contract",
     "Cell": "cells.contract",
     "Parameters": "cells.contract",
+    "Module": "cells.modules.contract",
     "Context": "cells.contract",
     "Method": "training.methods.contract",
     "Curriculum": "training.curricula.contract",
@@ -48,7 +49,7 @@ _FAMILIES = {
 } | {"distributions": "tasks.distributions"}
 _ERRORS = ("PoprnnError", "ConfigurationError", "StorageError", "CapacityError", "NotApplicableError")
 
-__all__ = [*_WHERE, *_PACKAGES, *_FAMILIES, *_ERRORS]  # noqa: PLE0604
+__all__ = [*_WHERE, *_PACKAGES, "modules", *_FAMILIES, *_ERRORS]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:
@@ -56,6 +57,8 @@ def __getattr__(name: str) -> Any:
         return getattr(importlib.import_module(f"poprnn.{_WHERE[name]}"), name)
     if name in _PACKAGES:
         return importlib.import_module(f"poprnn.{name}")
+    if name == "modules":
+        return importlib.import_module("poprnn.cells.modules")
     if name in _FAMILIES:
         return importlib.import_module(f"poprnn.{_FAMILIES[name]}")
     if name in _ERRORS:

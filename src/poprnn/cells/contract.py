@@ -204,6 +204,15 @@ class Cell(Blueprint):
         return next(a for a in jax.tree.leaves(state) if jnp.issubdtype(a.dtype, jnp.inexact))
 
     @property
+    def is_certified(self) -> bool:
+        """Whether contraction is claimed of its dynamics: then :meth:`certificate` is asked at every evaluation."""
+        return False
+
+    def certificate(self, parameters: Parameters) -> Any:
+        """What the stored arrays of one member are certified for (see ``poprnn.cells._certified.Certified``)."""
+        raise NotApplicableError(f"cell '{self.name()}' claims no certificate of contraction")
+
+    @property
     def is_flow(self) -> bool:
         """Whether the cell discretises a differential equation, so that :meth:`derivative` says something."""
         return type(self).derivative is not Cell.derivative

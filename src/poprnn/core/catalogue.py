@@ -20,6 +20,7 @@ FAMILIES = {
     "tasks": "tasks",
     "distributions": "tasks/distributions",
     "cells": "cells",
+    "modules": "cells/modules",
     "methods": "training/methods",
     "curricula": "training/curricula",
     "objectives": "training/objectives",

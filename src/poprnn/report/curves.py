@@ -12,6 +12,7 @@ _OUTCOMES = {
     "solved": style.GREEN,
     "budget_spent": style.BLUE,
     "diverged": style.VERMILLION,
+    "certificate_broken": style.ORANGE,
     "stopped_early": style.PURPLE,
     "training": style.QUIET,
     "brought_in": style.SKY,

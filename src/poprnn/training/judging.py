@@ -27,14 +27,17 @@ def ask_host(
     for k in range(len(active)):
         pick = lambda tree, k=k: jax.tree.map(lambda a: a[k], tree)
         mine = pick(state)
+        varied = {name: value.item() for name, value in mine.varied.items()}
         seen = Observation(
-            epoch, last, record.loss[k], pick(record.scores), mine.parameters, mine.progress.finished, mine.diverged
+            epoch, last, record.loss[k], pick(record.scores), mine.parameters, mine.progress.finished, mine.diverged,
+            program.of(varied).cell,
         )  # fmt: skip
         memory, ends = program.ask(mine.monitors, seen, "host") if active[k] else (mine.monitors, [False])
         memories.append(to_numpy(memory))
         word = int(first_true([bool(e) for e in ends]))
         # the end of the budget comes last: anything more telling goes before it
-        if active[k] and word and outcomes[k] in (0, _word(program, "budget_spent")):
+        free = outcomes[k] in (0, _word(program, "budget_spent"))
+        if active[k] and word and (free or program.monitors[word - 1].overrules):
             outcomes[k] = word
     return state._replace(monitors=jax.tree.map(lambda *a: np.stack(a), *memories), outcome=outcomes)
 

@@ -20,6 +20,7 @@ from poprnn.training.dynamics import Dynamics
 from poprnn.training.methods.contract import Method
 from poprnn.training.methods.control import Control
 from poprnn.training.monitors.budget_spent import BudgetSpent
+from poprnn.training.monitors.certificate_broken import CertificateBroken
 from poprnn.training.monitors.contract import Monitor, Observation
 from poprnn.training.monitors.diverged import Diverged
 from poprnn.training.settings import Setup
@@ -34,7 +35,8 @@ class Program:
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
-        self.monitors: tuple[Monitor, ...] = (Diverged(), *setup.training.monitors, BudgetSpent())
+        certified = (CertificateBroken(),) if setup.cell.is_certified else ()
+        self.monitors: tuple[Monitor, ...] = (Diverged(), *certified, *setup.training.monitors, BudgetSpent())
         self.outcomes = (*(m.outcome for m in self.monitors), "ended_with_population")
         self.has_host_monitors = any(m.on == "host" for m in self.monitors)
         self.has_population_monitors = any(m.on == "population" for m in self.monitors)
@@ -285,6 +287,11 @@ class Program:
             outcome=outcome,
             loss_sum=jnp.zeros_like(state.loss_sum),
         ), record
+
+    def recorded(self, memories: tuple[Tree, ...]) -> dict[str, Any]:
+        """What the monitors add to the history."""
+        pairs = zip(self.monitors, memories, strict=True)
+        return {name: value for monitor, memory in pairs for name, value in monitor.recorded(memory).items()}
 
     def ask(self, memories: tuple[Tree, ...], seen: Observation, where: str) -> tuple[tuple[Tree, ...], list[Any]]:
         """Every monitor of one kind; the others keep their memory and say no."""

@@ -100,10 +100,10 @@ class Snapshot:
         )
 
 
-def history_row(record: Record, active: np.ndarray) -> dict[str, np.ndarray]:
-    """An evaluation's record as a row of the history; members that had ended are blank."""
+def history_row(record: Record, active: np.ndarray, recorded: dict[str, Any] | None = None) -> dict[str, np.ndarray]:
+    """An evaluation's record, and what monitors ``recorded``, as a row of the history; ended members are blank."""
     flat = {k: v for k, v in record._asdict().items() if k != "scores"}
-    flat |= {f"scores/{k}": v for k, v in record.scores.items()}
+    flat |= {f"scores/{k}": v for k, v in record.scores.items()} | (recorded or {})
 
     def blank(a: np.ndarray) -> np.ndarray:
         shaped = active.reshape(-1, *[1] * (a.ndim - 1))

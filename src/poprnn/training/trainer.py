@@ -189,7 +189,8 @@ class Trainer:
             self.state = judging.ask_host(self.program, self.state, to_numpy(record), active, epoch, last_epoch)
         if self.program.has_population_monitors:
             self.state = judging.ask_population(self.program, self.state, to_numpy(record), active, epoch, last_epoch)
-        row = history_row(to_numpy(record)._replace(outcome=self.state.outcome), active)
+        recorded = to_numpy(self.program.recorded(self.state.monitors))
+        row = history_row(to_numpy(record)._replace(outcome=self.state.outcome), active, recorded)
         self.history.append(row)
         self._snapshot(active & np.asarray(record.passed), np.asarray(record.stage), epoch, active)
         return self._update(done, evaluated=True, record=row)

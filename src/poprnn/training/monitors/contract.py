@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar, Literal, NamedTuple
 
-from poprnn.cells.contract import Parameters
+from poprnn.cells.contract import Cell, Parameters
 from poprnn.core.arrays import Array, Bool, Count, Scalar, Tree
 from poprnn.core.blueprint import Blueprint
 
@@ -24,6 +24,8 @@ class Observation(NamedTuple):
     """Whether the curriculum is through."""
     diverged: Bool[Array, ""]
     """Whether loss, gradient or weights were not finite; the weights are the last finite ones."""
+    cell: Cell | None = None
+    """The member's dynamics, for ``host`` monitors."""
 
 
 class Monitor(Blueprint):
@@ -41,6 +43,8 @@ class Monitor(Blueprint):
     outcome: ClassVar[str]
     """One word for how the member ended."""
     on: ClassVar[Literal["device", "host", "population"]] = "device"
+    overrules: ClassVar[bool] = False
+    """For ``host`` monitors: whether its word stands even where another monitor has spoken."""
 
     def init(self) -> Tree:
         """State at the start of training."""
@@ -49,3 +53,8 @@ class Monitor(Blueprint):
     def update(self, state: Tree, observation: Observation) -> tuple[Tree, Bool[Array, ""] | bool]:
         """New state, and whether the member ends here."""
         raise NotImplementedError
+
+    def recorded(self, state: Tree) -> dict[str, Any]:
+        """Columns of the history that its state gives, one value for each member; none unless it says so."""
+        del state
+        return {}
