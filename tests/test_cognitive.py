@@ -31,7 +31,7 @@ from cognitive_by_hand import (
     stage_of,
 )  # fmt: skip
 from poprnn.cells.contract import Context
-from poprnn.core import backend
+from poprnn.core import backend, native
 from poprnn.tasks.contract import Setting, mean_squared_error
 from poprnn.training import trainer
 from poprnn.training.program import Program
@@ -577,7 +577,7 @@ def test_a_short_training_learns_and_compiles_once_for_all_lengths(variant):
         optimizer={"kind": "adam", "learning_rate": 0.01},
     )
     assert len(set(np.diff(run.history["n_time_steps"][:, 0]))) > 4, "batches of different lengths"
-    train, evaluate = trainer.compiled(shape_of(run.setup), 2, False, None)[2:]
+    train, evaluate = trainer.compiled(shape_of(run.setup), 2, False, None, native.instructions())[2:]
     assert train._jitted._cache_size() == evaluate._jitted._cache_size() == 1
     found = run.history["scores/performance"]
     assert found.shape == (60, 2, 1) and (found >= 0).all() and (found <= 1).all()
