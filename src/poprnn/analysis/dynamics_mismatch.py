@@ -15,7 +15,7 @@ from poprnn.analysis._conditional import mean_and_error
 from poprnn.analysis._long_steps import LongSteps
 from poprnn.analysis._population import Seed
 from poprnn.cells.contract import Context, Parameters
-from poprnn.core import backend
+from poprnn.core import backend, native
 from poprnn.core.arrays import Array, Bool, Count, Float, PRNGKey, Tree
 from poprnn.core.blueprint import Fraction, PositiveInt
 from poprnn.core.errors import ConfigurationError, NotApplicableError
@@ -176,7 +176,8 @@ def _measured(
         }
         states = (run.member_index.astype(np.int32), run.varied, run.parameters, run.places())
         mapped = _compiled(shape_of(run.setup), run.n_members, n_batches, batch, methods)
-        (distance, size, score), base = to_numpy(mapped(states, shared)[1])
+        with native.without():  # a method and the network itself by the same arithmetic: no difference must be 0
+            (distance, size, score), base = to_numpy(mapped(states, shared)[1])
     # [member, batch, method, span, trial]: the trials of all batches belong together
     joined = lambda a: np.concatenate(np.moveaxis(np.asarray(a, np.float64), 1, 0), axis=-1)
     return _Found(joined(distance), joined(size), joined(score), joined(base))
