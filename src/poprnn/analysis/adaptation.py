@@ -36,8 +36,8 @@ def adaptation(
     information ``H(old) + H(new) - H(old, new)`` is H(new) where the code has stayed (whatever its words are called).
 
     Args:
-        run: trained with curriculum ``shifts`` on ``static_vectors`` that has ``shifts``, keeping snapshots every so many
-            epochs (``snapshots = 1``).
+        run: trained with curriculum ``shifts`` on ``static_vectors`` that has ``shifts``, keeping snapshots every so
+            many epochs (``snapshots = 1``).
         shift: which one, from 1.
         share: of the rate before the shift, to be recovered.
         n_trials: vectors of each distribution, the same for all members and snapshots (our choice).
