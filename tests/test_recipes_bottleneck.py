@@ -236,6 +236,11 @@ def test_planted_failures_of_adaptation(claim, planted):
     assert judged(ADAPTING, adapting(**planted))[claim].passed is False
 
 
+def test_b5_is_open_where_the_new_inputs_cannot_be_learned_at_all():
+    claim = judged(ADAPTING, adapting(scratch=0.0))["B5"]
+    assert claim.passed is None and "send nothing" in claim.note
+
+
 def test_steps_needed_count_from_the_last_large_error():
     error = np.array([[[0.05, 0.5, 0.05, 0.01], [0.5, 0.5, 0.5, 0.5], [0.1, 0.1, 0.1, 0.1]]])
     found = xr.Dataset({"error_by_kind": (("member", "pattern", "time"), error)})

@@ -27,14 +27,14 @@ EDGE = 3**0.5
 
 
 def experiments(scale: dict[str, Any]) -> dict[str, Setup]:
-    """A shift to the upper quarter of an interval, and that quarter from scratch; dictionaries; combinations."""
-    whole, quarter = (Uniform(n_dimensions=1, low=low) for low in (-EDGE, EDGE / 2))
+    """A shift to the upper half of an interval, and that half from scratch; dictionaries; combinations."""
+    whole, half = (Uniform(n_dimensions=1, low=low) for low in (-EDGE, 0.0))
     before = scale["steps"] // EVERY * EVERY
     after = scale["steps_after"] // EVERY * EVERY
-    continual: dict[str, Any] = {"optimizer": Adam(learning_rate=scale["learning_rate"]), "steps_per_epoch": EVERY}
+    continual: dict[str, Any] = {"optimizer": Adam(learning_rate=scale["continual_rate"]), "steps_per_epoch": EVERY}
     n_steps = scale["n_steps"]
-    shift = StaticVectors(inputs=whole, shifts=(quarter,), n_steps=n_steps)
-    alone = StaticVectors(inputs=quarter, n_steps=n_steps)
+    shift = StaticVectors(inputs=whole, shifts=(half,), n_steps=n_steps)
+    alone = StaticVectors(inputs=half, n_steps=n_steps)
     curriculum = Shifts(epochs=(before // EVERY,))
     late: dict[str, Any] = {"epochs": (before + after) // EVERY, "curriculum": curriculum, "snapshots": 1}
     out = {
@@ -84,6 +84,9 @@ def _judge_b5(answers: dict[str, xr.Dataset], rule: dict[str, Any]) -> Claim:
     verdict, found = Verdict(rule), answers["shift"]
     if "rate_new" not in found or "rate" not in answers["scratch"]:
         verdict.unjudged("all members of a population diverged")
+        return verdict.claim()
+    if not np.median(answers["scratch"]["rate"].values) > 0:
+        verdict.unjudged("networks trained on the new inputs from scratch send nothing")
         return verdict.claim()
     step = found["step"].values
     first = (step >= 0) & (step <= rule["first_steps"])
