@@ -1,4 +1,5 @@
-"""Steps whose loops over time are compiled kernels (``core/native``): cells that say they are element-wise, on CPUs."""
+"""Steps whose loops over time are compiled kernels (``core/native``): cells that say they are element-wise, on CPUs,
+under methods that leave their steps alone or skip through time."""
 
 import jax
 import jax.numpy as jnp
@@ -6,8 +7,9 @@ import jax.numpy as jnp
 from poprnn.cells.contract import ElementWise
 from poprnn.core import native, trees
 from poprnn.core.arrays import Array, Count, Float, Tree
-from poprnn.training.dynamics import Carry, Dynamics, Prepared
+from poprnn.training.dynamics import Carry, Dynamics, Prepared, context_at
 from poprnn.training.gradient import GradientSteps, Place
+from poprnn.training.methods._skips import Anchors, SkipMethod
 from poprnn.training.methods.contract import Method
 from poprnn.training.steps import Kept, Sequence
 
@@ -15,20 +17,27 @@ from poprnn.training.steps import Kept, Sequence
 def kernel_serves(dynamics: Dynamics, prepared: Prepared, carry: Carry) -> bool:
     """Whether this system's loops can be a kernel's: the one place where that is decided.
 
-    The base dynamics of an element-wise cell in an open loop, in float32, one member after another on a CPU.
+    The base dynamics, or skips through time, of an element-wise cell in an open loop, in float32, one member after
+    another on a CPU.
     """
-    form, method = dynamics.cell.element_wise, type(dynamics.method)
+    form, method, reach = dynamics.cell.element_wise, type(dynamics.method), dynamics.method.reach
     if form is None or dynamics.task is not None or not native.serve():
         return False
-    if method.update is not Method.update or method.init is not Method.init:
+    if reach is None and (method.update is not Method.update or method.init is not Method.init):
         return False
+    if reach is not None and not (isinstance(reach, int) and reach == 0) and form.leak is None:
+        return False  # no Euler step
     names = (form.matrix, *form.inputs, *(() if form.leak is None else (form.leak,)))
     arrays = (carry.state, *(prepared[name] for name in names))
     return all(a.dtype == jnp.float32 for a in arrays)
 
 
 class KernelSteps(GradientSteps):
-    """The same system; what differs is who walks through a block."""
+    """The same system; what differs is who walks through a block.
+
+    Of a method's memory only the time since the regular skip began is kept, and read where a block begins: from there
+    the marks of the block's skips are made again on the way back, which does not need the anchors.
+    """
 
     @property
     def _shape(self) -> ElementWise:
@@ -44,6 +53,19 @@ class KernelSteps(GradientSteps):
         """U x + c, whose gradient is a kernel's."""
         return _affine(inputs, *(q[name] for name in self._shape.inputs))
 
+    def _skips(
+        self, n_since: Array, anchors: Anchors, sequence: Sequence, t0: Count, n_steps: Count
+    ) -> tuple[native.Skips, Array]:
+        """Skips of a block and the time since a regular one began after it, for anchors or their cotangents."""
+        method = self.dynamics.method
+        assert isinstance(method, SkipMethod) and method.reach is not None
+        at = lambda trial, _: method.times(self.dynamics.cell, context_at(0, sequence.context, trial))
+        starts, ends = jax.vmap(at)(sequence.trials, n_since)  # the second says how many trials there are
+        steps = sequence.first + t0, n_steps, self.plan.block
+        marks, n_since = native.marks(n_since, starts, ends, method.span, steps)
+        lanes = (anchors.regular,) if method.strategic is None else (anchors.regular, anchors.strategic)
+        return native.Skips(marks, sequence.context.schedule["weight"], method.reach, lanes), n_since
+
     # --- forward ----------------------------------------------------------------------------------------------
 
     def ready_forward(self, q: Prepared) -> Tree:
@@ -52,7 +74,13 @@ class KernelSteps(GradientSteps):
 
     def one_block(self, carry: Carry) -> Tree:
         """The kernel writes states whether or not somebody reads them."""
-        return jax.tree.map(lambda a: jnp.zeros((self.plan.block + 1, *a.shape), a.dtype), carry)
+        return jax.tree.map(lambda a: jnp.zeros((self.plan.block + 1, *a.shape), a.dtype), self.stored(carry))
+
+    def stored(self, carry: Carry) -> Carry:
+        """Without anchors."""
+        memory = carry.method
+        memory = Anchors(memory.n_since, (), ()) if isinstance(memory, Anchors) else memory
+        return carry._replace(noise=None, method=memory)
 
     def run_block(
         self,
@@ -67,14 +95,17 @@ class KernelSteps(GradientSteps):
         sequence: Sequence,
     ) -> tuple[Carry, Tree, Tree]:
         """One call."""
-        del t0, sequence
-        numbers, packed = ready
-        states = trees.put(states, carry, base)  # where nothing is kept every block begins in the same place
+        (numbers, packed), memory, skips = ready, carry.method, None
+        states = trees.put(states, self.stored(carry), base)  # where nothing is kept every block begins in the same place
+        if isinstance(memory, Anchors):
+            skips, n_since = self._skips(memory.n_since, memory, sequence, t0, n_steps)
         kept = drives if jax.tree.leaves(drives) else None
         form = native.Form(self._shape.activation, *numbers)
-        h, new = native.forward(form, packed, external, states.state, kept, base, n_steps)
-        states = states._replace(state=h)
-        return trees.row(states, base + n_steps), states, drives if new is None else new
+        h, new, anchors = native.forward(form, packed, external, states.state, kept, base, n_steps, skips)
+        if isinstance(memory, Anchors):
+            memory = Anchors(n_since, *_lanes(anchors))
+        carry = carry._replace(state=trees.row(h, base + n_steps), method=memory)
+        return carry, states._replace(state=h), drives if new is None else new
 
     # --- backward ---------------------------------------------------------------------------------------------
 
@@ -102,8 +133,11 @@ class KernelSteps(GradientSteps):
         """One call, which gives matrix and leak their gradients, too; the input drive's follow from its result."""
         position, base, t0, steps, _ = place
         drives = (kept.drives, base) if self.plan.keep_drive else (self._drive(q, kept, position, sequence, t0), 0)
-        matrix, leak = self._shape.matrix, self._shape.leak
-        g, g_matrix, g_leak, g_drive = native.backward(
+        matrix, leak, g_memory, skips = self._shape.matrix, self._shape.leak, g_carry.method, None
+        if isinstance(g_memory, Anchors):
+            n_since = trees.row(kept.states.method.n_since, base)
+            skips = self._skips(n_since, g_memory, sequence, t0, steps[1])[0]
+        g, g_matrix, g_leak, g_drive, g_anchors = native.backward(
             self._form(q),
             ready,
             (kept.states.state, base),
@@ -113,11 +147,19 @@ class KernelSteps(GradientSteps):
             g_q[matrix],
             None if leak is None else g_q[leak],
             steps,
+            skips,
         )
         g_q = g_q | {matrix: g_matrix} | ({} if leak is None else {leak: g_leak})
         noise = trees.row(kept.noises, position)
         _, vjp = jax.vjp(lambda q: self.external(q, noise, sequence, t0)[0], q)
-        return jax.tree.map(jnp.add, g_q, vjp(g_drive)[0]), g_carry._replace(state=g), memory
+        if isinstance(g_memory, Anchors):
+            g_memory = Anchors(None, *_lanes(g_anchors))
+        return jax.tree.map(jnp.add, g_q, vjp(g_drive)[0]), g_carry._replace(state=g, method=g_memory), memory
+
+
+def _lanes(anchors: tuple[Array, ...]) -> tuple[Array, Tree]:
+    """Regular and strategic anchors, as :class:`Anchors` has them."""
+    return anchors[0], anchors[1] if len(anchors) > 1 else ()
 
 
 @jax.custom_vjp
