@@ -60,8 +60,8 @@ def of(cell, plan, length=9, pieces=False, warm_up=None, method=Control(), weigh
         def loss(trainable, state):
             prepared = cell.prepare(parameters._replace(trainable=trainable), context)
             last, emitted, _ = unrolling.unroll(
-                dynamics, prepared, carry._replace(state=state, method=jax.vmap(method.init)(state)), sequence, emit=dynamics.output, n_steps=N_STEPS,
-                accumulate=lambda q, c: jnp.sum(c.state**2), plan_=plan
+                dynamics, prepared, carry._replace(state=state, method=jax.vmap(method.init)(state)), sequence,
+                emit=dynamics.output, accumulate=lambda q, c: jnp.sum(c.state**2), n_steps=N_STEPS, plan_=plan
             )  # fmt: skip
             weights = jnp.cos(jnp.arange(emitted.outputs.size)).reshape(emitted.outputs.shape)
             return jnp.sum(weights * emitted.outputs) + 0.1 * jnp.sum(emitted.sums) + jnp.sum(jnp.sin(last.state))
@@ -110,10 +110,12 @@ def test_values_and_gradients_are_those_of_xla(name, without):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4), gradient, gradient_)
 
 
-OUTSIDE = pr.cells.LeakyRNN(n_units=5, self_interaction="outside", noise=0.1, noise_tau=3.0, tau=4.0, tau_start=(2.0, 6.0))
+OUTSIDE = pr.cells.LeakyRNN(
+    n_units=5, self_interaction="outside", noise=0.1, noise_tau=3.0, tau=4.0, tau_start=(2.0, 6.0)
+)
 SKIPS = {
     "of the state": (OUTSIDE, BLOCKS, dict(method=Skip(span=2))),
-    "of the state, without a leak": (pr.cells.VanillaRNN(n_units=19), SEGMENTS, dict(method=Skip(span=3, strategic="task"))),
+    "without a leak": (pr.cells.VanillaRNN(n_units=19), SEGMENTS, dict(method=Skip(span=3, strategic="task"))),
     "every step": (OUTSIDE, BLOCKS, dict(method=Skip(span=1), pieces=True)),
     "longer than blocks": (OUTSIDE, BLOCKS, dict(method=AlignedSkip(span=5, strategic="task"), length=11)),
     "across segments": (OUTSIDE, SEGMENTS, dict(method=AlignedSkip(span=3, strategic=((1.0, 6.0), (6.0, 9.0))))),
@@ -200,6 +202,61 @@ def test_a_block_is_the_recurrence(shape, leaks):
 
 
 @needs_kernels
+@pytest.mark.parametrize("shape", [(1, 1), (7, 5), (20, 50), (60, 70)])
+@pytest.mark.parametrize("leaks", [False, True])
+def test_skips_in_a_block_are_the_recurrence(shape, leaks):
+    """Marks at random in both lanes, against a plain loop in float64 and its automatic differentiation."""
+    (trials, n), steps, weight, reach = shape, 6, 0.3, 4 if leaks else 0
+    rng = np.random.default_rng(1)
+    M, external, after = rng.normal(size=(n, n)) / n**0.5, *rng.normal(size=(2, steps, trials, n))
+    leak, start, *anchors = rng.uniform(0.1, 0.4, n), *rng.normal(size=(3, trials, n))
+    marks = rng.integers(0, 4, (2, steps, trials)).astype(np.uint8)
+    g_last, *g_anchors = rng.normal(size=(3, trials, n))
+
+    def plain(M, external, leak, h, *anchors):
+        leak, states, drives, anchors = leak if leaks else 1.0, [h], [], list(anchors)
+        for t in range(steps):
+            d = external[t] + h @ M.T
+            new = h + leak * (jnp.tanh(d) - h)
+            for lane, departure in enumerate((h + reach * leak * (jnp.tanh(d) - h), h)):
+                begins, arrives = ((marks[lane, t] & bit > 0)[:, None] for bit in (1, 2))
+                anchors[lane] = jnp.where(begins, departure, anchors[lane])
+                new = jnp.where(arrives, weight * new + (1 - weight) * anchors[lane], new)
+            h = new
+            states, drives = [*states, h], [*drives, d]
+        total = jnp.sum(after * jnp.stack(states[1:])) + jnp.sum(g_last * h)
+        total += sum(jnp.sum(g * a) for g, a in zip(g_anchors, anchors, strict=True))
+        return total, (jnp.stack(states), jnp.stack(drives), anchors)
+
+    with backend.precision(64):
+        differentiate = jax.jit(jax.value_and_grad(plain, argnums=range(6), has_aux=True))
+        (_, (states, drives, ends)), gradient = differentiate(M, external, leak, start, *anchors)
+        states, drives, ends, gradient = jax.tree.map(np.asarray, (states, drives, ends, gradient))
+    with backend.precision(32):
+        cast = lambda a: jnp.asarray(a, jnp.float32)
+        form = native.Form("tanh", 0.0, cast(leak) if leaks else None)
+        skips = lambda a: native.Skips(jnp.asarray(marks), cast(weight), reach, tuple(map(cast, a)))
+        room = cast(np.zeros((steps + 1, trials, n))).at[0].set(cast(start))
+        got = native.forward(
+            form, native.pack(cast(M), transposed=True), cast(external), room, room[1:], 0, steps, skips(anchors)
+        )
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), got, (states, drives, (*ends,))
+        )
+        g, g_M, g_leak, g_drives, g_starts = native.backward(
+            form, native.pack(cast(M), transposed=False), (got[0], 0), (got[1], 0), cast(after), cast(g_last),
+            cast(np.zeros((n, n))), cast(np.zeros(n)) if leaks else None, (jnp.int32(0), jnp.int32(steps)),
+            skips(g_anchors)
+        )  # fmt: skip
+    expected = gradient if leaks else (*gradient[:2], None, *gradient[3:])
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3),
+        (g_M, g_drives, g_leak, g, *g_starts),
+        expected,
+    )
+
+
+@needs_kernels
 @pytest.mark.parametrize("name", native.ACTIVATIONS)
 def test_activations_are_exact_to_rounding_and_let_what_is_not_a_number_pass(name):
     """The step of a network without connections is its activation function."""
@@ -278,6 +335,7 @@ def test_other_processors(instructions):
         "from poprnn.core import native; import test_kernels as t\n"
         f"assert native.instructions() in ('{instructions}', 'plain'), native.instructions()\n"
         "for shape in ((20, 50), (7, 4)):\n    t.test_a_block_is_the_recurrence(shape, True)\n"
+        "t.test_skips_in_a_block_are_the_recurrence((7, 5), True)\n"
         "for name in native.ACTIVATIONS:\n"
         "    t.test_activations_are_exact_to_rounding_and_let_what_is_not_a_number_pass(name)\n"
     )

@@ -43,8 +43,8 @@ class Context(NamedTuple):
 
 class ElementWise(NamedTuple):
     """What compiled kernels must know of a cell with one array h for a state, whose input product is x U' + c and whose
-    step is, with the drive d = input drive + h M', ``h <- f(d)``, or with a leak ``h <- h + leak (f(d) - h)``, which is an
-    Euler step if the cell is a flow. The cell says so by :attr:`Cell.element_wise`, beside the methods that define it."""
+    step is, with the drive d = input drive + h M', ``h <- f(d)``, or with a leak ``h <- h + leak (f(d) - h)``, an Euler
+    step if the cell is a flow. The cell says so by :attr:`Cell.element_wise`, beside the methods that define it."""
 
     matrix: str
     """M's name among the prepared arrays."""

@@ -54,17 +54,20 @@ class KernelSteps(GradientSteps):
         return _affine(inputs, *(q[name] for name in self._shape.inputs))
 
     def _skips(
-        self, n_since: Array, anchors: Anchors, sequence: Sequence, t0: Count, n_steps: Count
-    ) -> tuple[native.Skips, Array]:
-        """Skips of a block and the time since a regular one began after it, for anchors or their cotangents."""
+        self, start: Tree, anchors: Tree, sequence: Sequence, t0: Count, n_steps: Count
+    ) -> tuple[native.Skips | None, Tree]:
+        """A block's skips, for anchors or their cotangents, and the method's memory ``start`` as it is after it."""
         method = self.dynamics.method
-        assert isinstance(method, SkipMethod) and method.reach is not None
+        if method.reach is None:
+            return None, start
+        assert isinstance(method, SkipMethod)
         at = lambda trial, _: method.times(self.dynamics.cell, context_at(0, sequence.context, trial))
-        starts, ends = jax.vmap(at)(sequence.trials, n_since)  # the second says how many trials there are
+        starts, ends = jax.vmap(at)(sequence.trials, start.n_since)  # the second says how many trials there are
         steps = sequence.first + t0, n_steps, self.plan.block
-        marks, n_since = native.marks(n_since, starts, ends, method.span, steps)
-        lanes = (anchors.regular,) if method.strategic is None else (anchors.regular, anchors.strategic)
-        return native.Skips(marks, sequence.context.schedule["weight"], method.reach, lanes), n_since
+        marks, n_since = native.marks(start.n_since, starts, ends, method.span, steps)
+        lanes = anchors[1:] if method.strategic is not None else anchors[1:2]
+        weight = sequence.context.schedule["weight"]
+        return native.Skips(marks, weight, method.reach, lanes), start._replace(n_since=n_since)
 
     # --- forward ----------------------------------------------------------------------------------------------
 
@@ -78,9 +81,7 @@ class KernelSteps(GradientSteps):
 
     def stored(self, carry: Carry) -> Carry:
         """Without anchors."""
-        memory = carry.method
-        memory = Anchors(memory.n_since, (), ()) if isinstance(memory, Anchors) else memory
-        return carry._replace(noise=None, method=memory)
+        return carry._replace(noise=None, method=_with_anchors(carry.method, ((), ())))
 
     def run_block(
         self,
@@ -95,16 +96,14 @@ class KernelSteps(GradientSteps):
         sequence: Sequence,
     ) -> tuple[Carry, Tree, Tree]:
         """One call."""
-        (numbers, packed), memory, skips = ready, carry.method, None
-        states = trees.put(states, self.stored(carry), base)  # where nothing is kept every block begins in the same place
-        if isinstance(memory, Anchors):
-            skips, n_since = self._skips(memory.n_since, memory, sequence, t0, n_steps)
+        numbers, packed = ready
+        # where nothing is kept every block begins in the same place
+        states = trees.put(states, self.stored(carry), base)
+        skips, memory = self._skips(carry.method, carry.method, sequence, t0, n_steps)
         kept = drives if jax.tree.leaves(drives) else None
         form = native.Form(self._shape.activation, *numbers)
         h, new, anchors = native.forward(form, packed, external, states.state, kept, base, n_steps, skips)
-        if isinstance(memory, Anchors):
-            memory = Anchors(n_since, *_lanes(anchors))
-        carry = carry._replace(state=trees.row(h, base + n_steps), method=memory)
+        carry = carry._replace(state=trees.row(h, base + n_steps), method=_with_anchors(memory, anchors))
         return carry, states._replace(state=h), drives if new is None else new
 
     # --- backward ---------------------------------------------------------------------------------------------
@@ -133,10 +132,8 @@ class KernelSteps(GradientSteps):
         """One call, which gives matrix and leak their gradients, too; the input drive's follow from its result."""
         position, base, t0, steps, _ = place
         drives = (kept.drives, base) if self.plan.keep_drive else (self._drive(q, kept, position, sequence, t0), 0)
-        matrix, leak, g_memory, skips = self._shape.matrix, self._shape.leak, g_carry.method, None
-        if isinstance(g_memory, Anchors):
-            n_since = trees.row(kept.states.method.n_since, base)
-            skips = self._skips(n_since, g_memory, sequence, t0, steps[1])[0]
+        matrix, leak = self._shape.matrix, self._shape.leak
+        skips, _ = self._skips(trees.row(kept.states.method, base), g_carry.method, sequence, t0, steps[1])
         g, g_matrix, g_leak, g_drive, g_anchors = native.backward(
             self._form(q),
             ready,
@@ -152,14 +149,15 @@ class KernelSteps(GradientSteps):
         g_q = g_q | {matrix: g_matrix} | ({} if leak is None else {leak: g_leak})
         noise = trees.row(kept.noises, position)
         _, vjp = jax.vjp(lambda q: self.external(q, noise, sequence, t0)[0], q)
-        if isinstance(g_memory, Anchors):
-            g_memory = Anchors(None, *_lanes(g_anchors))
-        return jax.tree.map(jnp.add, g_q, vjp(g_drive)[0]), g_carry._replace(state=g, method=g_memory), memory
+        g_carry = g_carry._replace(state=g, method=_with_anchors(g_carry.method, g_anchors))
+        return jax.tree.map(jnp.add, g_q, vjp(g_drive)[0]), g_carry, memory
 
 
-def _lanes(anchors: tuple[Array, ...]) -> tuple[Array, Tree]:
-    """Regular and strategic anchors, as :class:`Anchors` has them."""
-    return anchors[0], anchors[1] if len(anchors) > 1 else ()
+def _with_anchors(memory: Tree, anchors: tuple[Tree, ...]) -> Tree:
+    """A method's memory with the anchors of as many lanes as are given, if it has any."""
+    if not isinstance(memory, Anchors):
+        return memory
+    return memory._replace(**dict(zip(("regular", "strategic"), anchors, strict=False)))
 
 
 @jax.custom_vjp

@@ -95,8 +95,8 @@ class Form(NamedTuple):
 class Skips(NamedTuple):
     """Skips through time in a block, h(t) <- w h(t) + (1 - w) a where one arrives, lane by lane.
 
-    Where one begins, a = h(t-1) + reach leak (f(d(t)) - h(t-1)) in the first lane, and h(t-1) in the second. At a weight
-    of 1 the block is the one without skips, and the anchors stay as they are.
+    Where one begins, a = h(t-1) + reach leak (f(d(t)) - h(t-1)) in the first lane, and h(t-1) in the second. At a
+    weight of 1 the block is the one without skips, and the anchors stay as they are.
     """
 
     marks: UInt8[Array, "lane time trial"]

@@ -84,7 +84,8 @@ class SkipMethod(AnnealedMethod):
     ) -> tuple[Tree, Anchors]:
         """The base step; skips begin at the state before it and arrive at the state after it."""
         new, others = trees.split(cell.update(prepared, state, drive, key=key, context=context))
-        weight, begins = context.schedule["weight"], (memory.n_since == 0) | jnp.any(_period_starts(context) == context.time)
+        weight, period_begins = context.schedule["weight"], jnp.any(_period_starts(context) == context.time)
+        begins = (memory.n_since == 0) | period_begins
         regular = _pick(begins, trees.floats(self.departure(cell, prepared, state, drive)), memory.regular)
         n_since = jnp.where(begins, 1, memory.n_since + 1)
         arrives = n_since == self.span

@@ -30,8 +30,8 @@ class Method(Blueprint):
 
     @property
     def reach(self) -> Count | None:
-        """For compiled kernels, where :meth:`update` makes skips through time: how many Euler steps from the state at its
-        beginning a skip brings to its end (0: that state itself). ``None``: it runs by the methods below."""
+        """For compiled kernels, of a method that makes skips through time: how many Euler steps from the state at
+        its beginning a skip brings to its end (0: that state itself). ``None``: it runs by the methods below."""
         return None
 
     def check(self, cell: Cell, task: Task) -> None:
