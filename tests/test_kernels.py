@@ -18,6 +18,7 @@ from poprnn.tasks.contract import Piecewise
 from poprnn.training import unroll as unrolling
 from poprnn.training.dynamics import Dynamics
 from poprnn.training.kernel_steps import kernel_serves
+from poprnn.training.methods.aligned_skip import AlignedSkip
 from poprnn.training.methods.control import Control
 from poprnn.training.methods.skip import Skip
 
@@ -39,30 +40,42 @@ def without(monkeypatch):
     return call
 
 
-def of(cell, plan, length=9, pieces=False, warm_up=None):
+def of(cell, plan, length=9, pieces=False, warm_up=None, method=Control(), weight=0.3, first=0):
     """Value and gradient of some number that depends on everything, compiled anew at every call."""
     with backend.precision(32):
         key = jax.random.key(1)
         parameters = cell.init(N_INPUTS, N_OUTPUTS, key=key)
-        context, dynamics = Context(training=True), Dynamics(cell, Control())
+        context, dynamics = Context(training=True, schedule={"weight": weight}), Dynamics(cell, method)
         step_keys = jax.random.split(key, N_TRIALS)
         inputs = jax.random.normal(key, (N_STEPS, N_TRIALS, N_INPUTS))
         if pieces:
             inputs = Piecewise(inputs[:4].swapaxes(0, 1), jnp.tile(jnp.array([0, 3, 5, 8]), (N_TRIALS, 1)))
-        sequence = unrolling.Sequence(inputs, step_keys, length, context, None, no_gradient=warm_up)
+        trials = timed_trials() if method.reads_trial else None
+        sequence = unrolling.Sequence(inputs, step_keys, length, context, trials, first, no_gradient=warm_up)
         prepared = cell.prepare(parameters, context)
         carry = jax.vmap(lambda k: dynamics.start(prepared, None, N_OUTPUTS, key=k))(step_keys)
+
+        assert kernel_serves(dynamics, prepared, carry) == (native.instructions() is not None)
 
         def loss(trainable, state):
             prepared = cell.prepare(parameters._replace(trainable=trainable), context)
             last, emitted, _ = unrolling.unroll(
-                dynamics, prepared, carry._replace(state=state), sequence, emit=dynamics.output, n_steps=N_STEPS,
-                accumulate=lambda q, c: jnp.sum(c.state**2), plan_=plan
+                dynamics, prepared, carry._replace(state=state, method=jax.vmap(method.init)(state)), sequence,
+                emit=dynamics.output, accumulate=lambda q, c: jnp.sum(c.state**2), n_steps=N_STEPS, plan_=plan
             )  # fmt: skip
             weights = jnp.cos(jnp.arange(emitted.outputs.size)).reshape(emitted.outputs.shape)
             return jnp.sum(weights * emitted.outputs) + 0.1 * jnp.sum(emitted.sums) + jnp.sum(jnp.sin(last.state))
 
         return jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(parameters.trainable, carry.state)
+
+
+def timed_trials():
+    """Periods that differ between trials, of which some do not exist, and two skips, which some trials do not have."""
+    middle, one = jnp.arange(N_TRIALS) % 5 + 1, jnp.ones(N_TRIALS, int)
+    ends = lambda a, b: jnp.stack([a * one, b * one], axis=-1)
+    periods = {"early": ends(0, middle), "none": ends(3, 3), "middle": ends(middle, 6), "late": ends(6, N_STEPS)}
+    skips = jnp.stack([ends(middle, 6), ends(6, jnp.where(middle < 3, 9, 5))], axis=1)
+    return pr.Trial(None, None, None, periods, None, skips)
 
 
 COMMON = dict(negative_slope=0.3, tau_start=(1.5, 3.0))
@@ -97,6 +110,53 @@ def test_values_and_gradients_are_those_of_xla(name, without):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4), gradient, gradient_)
 
 
+OUTSIDE = pr.cells.LeakyRNN(
+    n_units=5, self_interaction="outside", noise=0.1, noise_tau=3.0, tau=4.0, tau_start=(2.0, 6.0)
+)
+SKIPS = {
+    "of the state": (OUTSIDE, BLOCKS, dict(method=Skip(span=2))),
+    "without a leak": (pr.cells.VanillaRNN(n_units=19), SEGMENTS, dict(method=Skip(span=3, strategic="task"))),
+    "every step": (OUTSIDE, BLOCKS, dict(method=Skip(span=1), pieces=True)),
+    "longer than blocks": (OUTSIDE, BLOCKS, dict(method=AlignedSkip(span=5, strategic="task"), length=11)),
+    "across segments": (OUTSIDE, SEGMENTS, dict(method=AlignedSkip(span=3, strategic=((1.0, 6.0), (6.0, 9.0))))),
+    "by the task alone": (OUTSIDE, BLOCKS, dict(method=Skip(span=40, strategic="task"))),
+    "after a warm-up": (OUTSIDE, BLOCKS, dict(method=AlignedSkip(span=2, strategic="task"), warm_up=6)),
+    "after a warm-up, in segments": (OUTSIDE, SEGMENTS, dict(method=AlignedSkip(span=4), warm_up=5)),
+    "in the middle of a sequence": (OUTSIDE, BLOCKS, dict(method=Skip(span=3, strategic="task"), first=2)),
+    "alone": (OUTSIDE, SEGMENTS, dict(method=AlignedSkip(span=3, strategic="task"), weight=0.0)),
+}  # fmt: skip
+
+
+@needs_kernels
+@pytest.mark.parametrize("name", SKIPS)
+def test_skips_are_those_of_xla(name, without):
+    cell, plan, more = SKIPS[name]
+    (value, gradient), (value_, gradient_) = of(cell, plan, **more), without(lambda: of(cell, plan, **more))
+    np.testing.assert_allclose(value, value_, rtol=2e-5, atol=2e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4), gradient, gradient_)
+    ended = {name: option for name, option in more.items() if name != "method"}
+    plain, of_weight_1 = of(cell, plan, **ended), of(cell, plan, **more | {"weight": 1.0})
+    jax.tree.map(np.testing.assert_array_equal, plain, of_weight_1)
+    assert plain[0] != value
+
+
+@needs_kernels
+@pytest.mark.parametrize("option", ["span", "base_weight", "annealing_steps"])
+def test_members_may_differ_in_their_skips(option, without):
+    """Two members of a population, side by side."""
+    values = {"span": [2, 5], "base_weight": [0.1, 0.9], "annealing_steps": [0, 100]}[option]
+
+    def losses():
+        run = pr.fit(
+            pr.tasks.NParity(n_max=3), OUTSIDE, members=2, batch=4, steps_per_epoch=3, epochs=1, evaluation_batches=1,
+            method=AlignedSkip(span=3), vary={f"training.method.{option}": values}
+        )  # fmt: skip
+        return [np.asarray(member.W) for member in run.members]
+
+    ours, theirs = losses(), without(losses)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
 @needs_kernels
 @pytest.mark.parametrize("shape", [(1, 1), (7, 4), (20, 50), (33, 70), (6, 130)])
 @pytest.mark.parametrize("leaks", [False, True])
@@ -127,7 +187,7 @@ def test_a_block_is_the_recurrence(shape, leaks):
         form = native.Form("leaky_relu", slope, None if leak is None else cast(leak))
         room = cast(np.zeros((steps + 1, trials, n))).at[0].set(cast(states[0]))
         packed = native.pack(cast(M), transposed=True)
-        got, kept = native.forward(form, packed, cast(external), room, room[1:], 0, steps)
+        got, kept, _ = native.forward(form, packed, cast(external), room, room[1:], 0, steps)
         np.testing.assert_allclose(got, states, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(kept, drives, rtol=1e-4, atol=1e-5)
         packed, zero = native.pack(cast(M), transposed=False), cast(np.zeros((n, n)))
@@ -139,6 +199,61 @@ def test_a_block_is_the_recurrence(shape, leaks):
     np.testing.assert_allclose(back[1], g_M, rtol=1e-3, atol=1e-4)
     if leaks:
         np.testing.assert_allclose(back[2], g_leak, rtol=1e-3, atol=1e-4)
+
+
+@needs_kernels
+@pytest.mark.parametrize("shape", [(1, 1), (7, 5), (20, 50), (60, 70)])
+@pytest.mark.parametrize("leaks", [False, True])
+def test_skips_in_a_block_are_the_recurrence(shape, leaks):
+    """Marks at random in both lanes, against a plain loop in float64 and its automatic differentiation."""
+    (trials, n), steps, weight, reach = shape, 6, 0.3, 4 if leaks else 0
+    rng = np.random.default_rng(1)
+    M, external, after = rng.normal(size=(n, n)) / n**0.5, *rng.normal(size=(2, steps, trials, n))
+    leak, start, *anchors = rng.uniform(0.1, 0.4, n), *rng.normal(size=(3, trials, n))
+    marks = rng.integers(0, 4, (2, steps, trials)).astype(np.uint8)
+    g_last, *g_anchors = rng.normal(size=(3, trials, n))
+
+    def plain(M, external, leak, h, *anchors):
+        leak, states, drives, anchors = leak if leaks else 1.0, [h], [], list(anchors)
+        for t in range(steps):
+            d = external[t] + h @ M.T
+            new = h + leak * (jnp.tanh(d) - h)
+            for lane, departure in enumerate((h + reach * leak * (jnp.tanh(d) - h), h)):
+                begins, arrives = ((marks[lane, t] & bit > 0)[:, None] for bit in (1, 2))
+                anchors[lane] = jnp.where(begins, departure, anchors[lane])
+                new = jnp.where(arrives, weight * new + (1 - weight) * anchors[lane], new)
+            h = new
+            states, drives = [*states, h], [*drives, d]
+        total = jnp.sum(after * jnp.stack(states[1:])) + jnp.sum(g_last * h)
+        total += sum(jnp.sum(g * a) for g, a in zip(g_anchors, anchors, strict=True))
+        return total, (jnp.stack(states), jnp.stack(drives), anchors)
+
+    with backend.precision(64):
+        differentiate = jax.jit(jax.value_and_grad(plain, argnums=range(6), has_aux=True))
+        (_, (states, drives, ends)), gradient = differentiate(M, external, leak, start, *anchors)
+        states, drives, ends, gradient = jax.tree.map(np.asarray, (states, drives, ends, gradient))
+    with backend.precision(32):
+        cast = lambda a: jnp.asarray(a, jnp.float32)
+        form = native.Form("tanh", 0.0, cast(leak) if leaks else None)
+        skips = lambda a: native.Skips(jnp.asarray(marks), cast(weight), reach, tuple(map(cast, a)))
+        room = cast(np.zeros((steps + 1, trials, n))).at[0].set(cast(start))
+        got = native.forward(
+            form, native.pack(cast(M), transposed=True), cast(external), room, room[1:], 0, steps, skips(anchors)
+        )
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), got, (states, drives, (*ends,))
+        )
+        g, g_M, g_leak, g_drives, g_starts = native.backward(
+            form, native.pack(cast(M), transposed=False), (got[0], 0), (got[1], 0), cast(after), cast(g_last),
+            cast(np.zeros((n, n))), cast(np.zeros(n)) if leaks else None, (jnp.int32(0), jnp.int32(steps)),
+            skips(g_anchors)
+        )  # fmt: skip
+    expected = gradient if leaks else (*gradient[:2], None, *gradient[3:])
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3),
+        (g_M, g_drives, g_leak, g, *g_starts),
+        expected,
+    )
 
 
 @needs_kernels
@@ -178,7 +293,7 @@ def test_normal_numbers_are_made_of_the_same_bits(without):
 
 @needs_kernels
 def test_who_is_served():
-    """Base dynamics of cells that say so, in float32; nobody else, and no cell by what it only inherits."""
+    """Base dynamics and skips of cells that say so, in float32; nobody else, and nothing that is only inherited."""
 
     class Other(pr.cells.LeakyRNN):
         """An update of its own."""
@@ -186,6 +301,13 @@ def test_who_is_served():
         def update(self, prepared, state, drive, *, key, context):
             """Half as much."""
             return 0.5 * super().update(prepared, state, drive, key=key, context=context)
+
+    class Half(Skip):
+        """A departure of its own."""
+
+        def departure(self, cell, prepared, state, drive):
+            """Half of the state."""
+            return 0.5 * super().departure(cell, prepared, state, drive)
 
     def serves(cell, method=Control(), task=None, dtype=jnp.float32):
         dynamics = Dynamics(cell, method, task)
@@ -198,7 +320,9 @@ def test_who_is_served():
     assert serves(leaky) and serves(pr.cells.VanillaRNN(n_units=3))
     for cell in (pr.cells.GRU(n_units=3), toys.Antisymmetric(n_units=3), Other(n_units=3)):
         assert not serves(cell)
-    assert not serves(leaky, method=Skip())
+    assert serves(leaky, method=Skip()) and serves(OUTSIDE, method=AlignedSkip(strategic="task"))
+    assert not serves(leaky, method=AlignedSkip())  # not an Euler step
+    assert not serves(leaky, method=Half())
     with backend.precision(64):
         assert not serves(leaky, dtype=jnp.float64)
 
@@ -211,6 +335,7 @@ def test_other_processors(instructions):
         "from poprnn.core import native; import test_kernels as t\n"
         f"assert native.instructions() in ('{instructions}', 'plain'), native.instructions()\n"
         "for shape in ((20, 50), (7, 4)):\n    t.test_a_block_is_the_recurrence(shape, True)\n"
+        "t.test_skips_in_a_block_are_the_recurrence((7, 5), True)\n"
         "for name in native.ACTIVATIONS:\n"
         "    t.test_activations_are_exact_to_rounding_and_let_what_is_not_a_number_pass(name)\n"
     )

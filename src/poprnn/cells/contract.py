@@ -43,8 +43,8 @@ class Context(NamedTuple):
 
 class ElementWise(NamedTuple):
     """What compiled kernels must know of a cell with one array h for a state, whose input product is x U' + c and whose
-    step is, with the drive d = input drive + h M', ``h <- f(d)``, or with a leak ``h <- h + leak (f(d) - h)``. The cell
-    says so by :attr:`Cell.element_wise`, beside the methods that define it."""
+    step is, with the drive d = input drive + h M', ``h <- f(d)``, or with a leak ``h <- h + leak (f(d) - h)``, an Euler
+    step if the cell is a flow. The cell says so by :attr:`Cell.element_wise`, beside the methods that define it."""
 
     matrix: str
     """M's name among the prepared arrays."""
@@ -99,7 +99,7 @@ class Cell(Blueprint):
             replaced = ("input_product", "input_noise", "input_drive", "noise_start", "recurrent_drive", "update")
         elif "input_drive" in vars(cls):
             replaced = ("input_product", "input_noise")
-        if {"step", "update", "recurrent_drive", "input_drive", "input_product"} & vars(cls).keys():
+        if {"step", "update", "recurrent_drive", "input_drive", "input_product", "derivative"} & vars(cls).keys():
             replaced += ("element_wise",)  # says something about the methods it was defined beside, no others
         for part in replaced:
             if part not in vars(cls):

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from jaxtyping import Array, Bool, Float, Int, Key, UInt32
+from jaxtyping import Array, Bool, Float, Int, Key, UInt8, UInt32
 
 Tree = Any
 """A nested structure (dicts, tuples) of arrays."""
@@ -11,4 +11,4 @@ PRNGKey = Key[Array, ""]
 Scalar = Float[Array, ""]
 Count = Int[Array, ""] | int
 
-__all__ = ["Array", "Bool", "Count", "Float", "Int", "Key", "PRNGKey", "Scalar", "Tree", "UInt32"]
+__all__ = ["Array", "Bool", "Count", "Float", "Int", "Key", "PRNGKey", "Scalar", "Tree", "UInt8", "UInt32"]

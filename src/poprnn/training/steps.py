@@ -157,7 +157,7 @@ class Steps:
         """Cleared memory for states and drives."""
         n_steps = self.plan.segment * self.plan.block
         many = lambda n, tree: jax.tree.map(lambda a: jnp.zeros((n, *a.shape), a.dtype), tree)
-        states, noises = many(n_steps + 1, carry._replace(noise=None)), many(self.plan.segment, carry.noise)
+        states, noises = many(n_steps + 1, self.stored(carry)), many(self.plan.segment, carry.noise)
         drives: Tree = ()
         if self.plan.keep_drive:
             shapes = jax.eval_shape(lambda: self.external(q, carry.noise, sequence, jnp.int32(0))[0])
@@ -200,7 +200,7 @@ class Steps:
         keep = workspace is not None
         moving, noise = carry._replace(noise=None), carry.noise
         states, drives, noises, _ = workspace if workspace is not None else (self.one_block(moving), (), (), ())
-        states = trees.put(states, moving, 0)
+        states = trees.put(states, self.stored(moving), 0)
         ready = self.ready_forward(q)
         length = mapping.population_maximum(sequence.length)
 
@@ -276,7 +276,11 @@ class Steps:
         """Memory for the states of one block, where something is read from them but nothing is kept."""
         if not self.reads:
             return ()
-        return jax.tree.map(lambda a: jnp.zeros((self.plan.block + 1, *a.shape), a.dtype), carry)
+        return jax.tree.map(lambda a: jnp.zeros((self.plan.block + 1, *a.shape), a.dtype), self.stored(carry))
+
+    def stored(self, carry: Carry) -> Carry:
+        """What of a carry is written at every step."""
+        return carry._replace(noise=None)
 
     def _n_segments_of(self, sequence: Sequence) -> Count:
         steps = self.plan.segment * self.plan.block

@@ -10,7 +10,7 @@ import contextlib
 import ctypes
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,14 +20,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from poprnn.core import backend, loops, mapping
-from poprnn.core.arrays import Array, Count, Float, Scalar, UInt32
+from poprnn.core.arrays import Array, Count, Float, Int, Scalar, UInt8, UInt32
 
 VARIABLE = "POPRNN_KERNELS"
 """Environment variable; 0 turns the kernels off, ``avx2`` or ``plain`` asks for the kernels of lesser processors."""
 ACTIVATIONS = ("relu", "leaky_relu", "tanh", "softplus", "sigmoid", "identity")
 """In the order of ``steps.h``."""
 _LIBRARY = Path(__file__).with_name("_kernels.so")
-_TARGETS = ("pack", "forward", "backward", "outer", "normals")
+_TARGETS = ("pack", "forward", "backward", "marks", "outer", "normals")
 
 
 def instructions() -> str | None:
@@ -92,6 +92,23 @@ class Form(NamedTuple):
     leak: Float[Array, "unit"] | None
 
 
+class Skips(NamedTuple):
+    """Skips through time in a block, h(t) <- w h(t) + (1 - w) a where one arrives, lane by lane.
+
+    Where one begins, a = h(t-1) + reach leak (f(d(t)) - h(t-1)) in the first lane, and h(t-1) in the second. At a
+    weight of 1 the block is the one without skips, and the anchors stay as they are.
+    """
+
+    marks: UInt8[Array, "lane time trial"]
+    """From :func:`marks`."""
+    weight: Scalar
+    """w."""
+    reach: Count
+    """0 where there is no leak."""
+    anchors: tuple[Float[Array, "trial unit"], ...]
+    """a of each lane, the latest; on the way back its cotangent."""
+
+
 def pack(matrix: Float[Array, "unit unit"], *, transposed: bool) -> Float[Array, "number"]:
     """A matrix as the other functions want it: transposed for :func:`forward`, as it is for :func:`backward`."""
     n = matrix.shape[0]
@@ -106,22 +123,27 @@ def forward(
     drives: Float[Array, "row trial unit"] | None,
     base: Count | int,
     n_steps: Count,
-) -> tuple[Array, Array | None]:
-    """``states``, whose row ``base`` stands before the block, and ``drives`` from there on, with a block written in."""
-    kept = jnp.zeros(0, jnp.float32) if drives is None else drives
+    skips: Skips | None = None,
+) -> tuple[Array, Array | None, tuple[Array, ...]]:
+    """``states``, whose row ``base`` stands before the block, and ``drives`` from there on, with a block written in.
+
+    Also the skips' anchors after it.
+    """
+    kept, operands = jnp.zeros(0, jnp.float32) if drives is None else drives, _operands(skips)
     out = _call(
         "forward",
-        (_like(states), _like(kept)),
+        (_like(states), _like(kept), *map(_like, operands[2:])),
         packed,
         *_numbers(form),
         external,
         states,
         kept,
         _places(base, n_steps),
+        *operands,
         activation=_code(form),
-        aliases={4: 0, 5: 1},
+        aliases={4: 0, 5: 1, 9: 2, 10: 3},
     )
-    return out[0], None if drives is None else out[1]
+    return out[0], None if drives is None else out[1], _anchors(skips, out[2:])
 
 
 def backward(
@@ -134,17 +156,19 @@ def backward(
     g_matrix: Float[Array, "unit unit"],
     g_leak: Float[Array, "unit"] | None,
     steps: tuple[Count, Count],
-) -> tuple[Array, Array, Array | None, Array]:
+    skips: Skips | None = None,
+) -> tuple[Array, Array, Array | None, Array, tuple[Array, ...]]:
     """Back through a block, from the last of ``steps`` to the first.
 
     States and drives come with the row where the block begins; ``g`` is the cotangent of its last state, ``g_after``
     of every state as it is read. Returns the cotangent of the state before the block, the gradients of matrix and leak
-    added to those given, and the cotangents of all drives (0 outside of ``steps``).
+    added to those given, the cotangents of all drives (0 outside of ``steps``), and those of the skips' anchors before
+    the block.
     """
-    leak = jnp.zeros(0, jnp.float32) if g_leak is None else g_leak
-    g, g_matrix, leak, g_drives = _call(
+    leak, operands = jnp.zeros(0, jnp.float32) if g_leak is None else g_leak, _operands(skips)
+    g, g_matrix, leak, g_drives, *g_anchors = _call(
         "backward",
-        (_like(g), _like(g_matrix), _like(leak), _like(g_after)),
+        (_like(g), _like(g_matrix), _like(leak), _like(g_after), *map(_like, operands[2:])),
         packed,
         *_numbers(form),
         states[0],
@@ -154,10 +178,33 @@ def backward(
         g_matrix,
         leak,
         _places(states[1], drives[1], *steps),
+        *operands,
         activation=_code(form),
-        aliases={6: 0, 7: 1, 8: 2},
+        aliases={6: 0, 7: 1, 8: 2, 12: 4, 13: 5},
     )
-    return g, g_matrix, None if g_leak is None else leak, g_drives
+    return g, g_matrix, None if g_leak is None else leak, g_drives, _anchors(skips, g_anchors)
+
+
+def marks(
+    n_since: Int[Array, "trial"],
+    starts: Int[Array, "trial period"],
+    ends: Int[Array, "trial skip 2"] | None,
+    span: Count,
+    steps: tuple[Count, Count, int],
+) -> tuple[UInt8[Array, "lane time trial"], Int[Array, "trial"]]:
+    """Where skips begin (1) and arrive (2) in a block, and ``n_since`` after it.
+
+    Regular ones arrive ``span`` steps after they began, and begin anew then and at every one of ``starts``; ``n_since``
+    is the time since one began, 0 where one begins with the next step. ``ends`` are those of the strategic ones, if
+    there is a lane for them, ``steps`` the time of the block's first step, how many there are, and for how many there
+    is room.
+    """
+    first, n_steps, size = steps
+    n_lanes = 1 if ends is None else 2
+    ends = jnp.zeros((n_since.size, 0, 2), jnp.int32) if ends is None else ends
+    shapes = jax.ShapeDtypeStruct((n_lanes, size, n_since.size), jnp.uint8), _like(n_since)
+    got = _call("marks", shapes, n_since, starts, ends, _places(span, first, n_steps))
+    return got[0], got[1]
 
 
 def outer(a: Float[Array, "row i"], b: Float[Array, "row k"]) -> Float[Array, "i k"]:
@@ -187,6 +234,19 @@ def _places(*numbers: Count | int) -> Array:
 def _numbers(form: Form) -> tuple[Array, Array]:
     leak = jnp.zeros(0, jnp.float32) if form.leak is None else form.leak
     return leak, jnp.asarray(form.slope, jnp.float32)
+
+
+def _operands(skips: Skips | None) -> tuple[Array, ...]:
+    """Marks, numbers and the anchors of both lanes; empty where there are none."""
+    none = jnp.zeros(0, jnp.float32)
+    if skips is None:
+        return jnp.zeros((0, 0, 0), jnp.uint8), none, none, none
+    numbers = jnp.stack([jnp.asarray(number, jnp.float32) for number in (skips.weight, skips.reach)])
+    return skips.marks, numbers, *skips.anchors, *(none,) * (2 - len(skips.anchors))
+
+
+def _anchors(skips: Skips | None, both: Sequence[Array]) -> tuple[Array, ...]:
+    return () if skips is None else tuple(both[: len(skips.anchors)])
 
 
 def _code(form: Form) -> Any:

@@ -1,11 +1,17 @@
 // A block of steps of an element-wise cell, forward and backward:
 //
 //   d(t) = e(t) + h(t-1) M'      h(t) = f(d(t))      or, with a leak l,      h(t) = h(t-1) + l (f(d(t)) - h(t-1))
+//
+// and skips through time, lane by lane, with a weight w of the base dynamics and a reach s:
+//
+//   where a skip begins      a = h(t-1) + s l (f(d(t)) - h(t-1))
+//   where a skip arrives     h(t) <- w h(t) + (1 - w) a
 #pragma once
 
 #include <cstdlib>
 
 #include "products.h"
+#include "table.h"
 
 namespace INSTRUCTIONS {
 
@@ -98,6 +104,102 @@ static void leak_back(const float* d, const float* h, const float* leak, const f
   }
 }
 
+// --- skips at one step, for the trials of which the first is number `first` of `trials` ------------------------------
+
+template <int F>
+static void skip(const Skips& skips, size_t first, const float* d, const float* h, const float* leak, float* next, int rows,
+                 int n, float s) {
+  for (int k = 0; k < skips.n; ++k) {
+    const Lane& lane = skips.lanes[k];
+    for (int r = 0; r < rows; ++r) {
+      const uint8_t mark = lane.marks[r];
+      if (!mark) continue;
+      const size_t row = (size_t)r * n;
+      float* anchor = lane.anchors + first * n + row;
+      for (int c = 0; c < n; c += LANES) {
+        const int m = n - c < LANES ? n - c : LANES;
+        Floats a = load(anchor + c, m);
+        if (mark & BEGINS) {
+          a = load(h + row + c, m);
+          if (lane.reach) a += lane.reach * load(leak + c, m) * (value<F>(load(d + row + c, m), all(s)) - a);
+          store(anchor + c, a, m);
+        }
+        if (mark & ARRIVES) store(next + row + c, skips.weight * load(next + row + c, m) + (1.0f - skips.weight) * a, m);
+      }
+    }
+  }
+}
+
+// cotangents of the anchors that arrive; `g` becomes the cotangent of the state before they do, all of it
+static void arrive_back(const Skips& skips, size_t first, const float* g_after, float* g, int rows, int n) {
+  for (int i = 0; i < rows * n; i += LANES) {
+    const int m = rows * n - i < LANES ? rows * n - i : LANES;
+    store(g + i, load(g + i, m) + load(g_after + i, m), m);
+  }
+  for (int k = skips.n - 1; k >= 0; --k)
+    for (int r = 0; r < rows; ++r) {
+      if (!(skips.lanes[k].marks[r] & ARRIVES)) continue;
+      float *g_anchor = skips.lanes[k].anchors + (first + r) * n, *g_row = g + (size_t)r * n;
+      for (int c = 0; c < n; c += LANES) {
+        const int m = n - c < LANES ? n - c : LANES;
+        Floats total = load(g_row + c, m);
+        store(g_anchor + c, load(g_anchor + c, m) + (1.0f - skips.weight) * total, m);
+        store(g_row + c, skips.weight * total, m);
+      }
+    }
+}
+
+// what the anchors that begin give back by their long step: to the drive and to the leak
+template <int F>
+static void reach_back(const Skips& skips, size_t first, const float* d, const float* h, const float* leak, float* g_drive,
+                       float* g_leak, int rows, int n, float s) {
+  for (int k = 0; k < skips.n; ++k) {
+    const Lane& lane = skips.lanes[k];
+    if (!lane.reach) continue;
+    for (int r = 0; r < rows; ++r) {
+      if (!(lane.marks[r] & BEGINS)) continue;
+      const size_t row = (size_t)r * n;
+      for (int c = 0; c < n; c += LANES) {
+        const int m = n - c < LANES ? n - c : LANES;
+        Floats part = lane.reach * load(lane.anchors + first * n + row + c, m), x = load(d + row + c, m);
+        store(g_drive + row + c, load(g_drive + row + c, m) + part * load(leak + c, m) * slope<F>(x, all(s)), m);
+        store(g_leak + c, load(g_leak + c, m) + part * (value<F>(x, all(s)) - load(h + row + c, m)), m);
+      }
+    }
+  }
+}
+
+// and to the state itself; nothing more goes back to them
+static void begin_back(const Skips& skips, size_t first, const float* leak, float* g, int rows, int n) {
+  for (int k = 0; k < skips.n; ++k) {
+    const Lane& lane = skips.lanes[k];
+    for (int r = 0; r < rows; ++r) {
+      if (!(lane.marks[r] & BEGINS)) continue;
+      float *g_anchor = lane.anchors + (first + r) * n, *g_row = g + (size_t)r * n;
+      for (int c = 0; c < n; c += LANES) {
+        const int m = n - c < LANES ? n - c : LANES;
+        Floats past = all(1.0f);
+        if (lane.reach) past -= lane.reach * load(leak + c, m);
+        store(g_row + c, load(g_row + c, m) + past * load(g_anchor + c, m), m);
+        store(g_anchor + c, Floats{}, m);
+      }
+    }
+  }
+}
+
+// the lanes at step j of these trials
+static Skips skips_at(Skips skips, size_t at) {
+  for (int k = 0; k < skips.n; ++k) skips.lanes[k].marks += at;
+  return skips;
+}
+
+static bool any(const Skips& skips, int rows, uint8_t which) {
+  uint8_t all_marks = 0;
+  for (int k = 0; k < skips.n; ++k)
+    for (int r = 0; r < rows; ++r) all_marks |= skips.lanes[k].marks[r];
+  return all_marks & which;
+}
+
 #define FOR_ACTIVATION(CALL)            \
   switch (activation) {                 \
     case RELU: CALL(RELU); break;             \
@@ -115,7 +217,7 @@ static int at_once(int n) { return 3072 / n > 24 ? 3072 / n : 24; }
 
 // `states` begins with the state before the block; `drives` may be null
 static void forward(int activation, float s, const float* packed, const float* leak, const float* external, float* states,
-                    float* drives, int trials, int n, int steps) {
+                    float* drives, int trials, int n, int steps, const Skips& skips) {
   const size_t size = (size_t)trials * n;
   const int many = at_once(n);
   float* scratch = drives ? nullptr : (float*)malloc(sizeof(float) * many * n);
@@ -129,6 +231,12 @@ static void forward(int activation, float s, const float* packed, const float* l
 #define MOVE(F) leak ? leak_all<F>(d, h, leak, next, rows, n, s) : move_all<F>(d, next, rows * n, s)
       FOR_ACTIVATION(MOVE)
 #undef MOVE
+      if (!skips.n) continue;
+      const Skips now = skips_at(skips, (size_t)j * trials + r);
+      if (!any(now, rows, BEGINS | ARRIVES)) continue;
+#define SKIP(F) skip<F>(now, r, d, h, leak, next, rows, n, s)
+      FOR_ACTIVATION(SKIP)
+#undef SKIP
     }
   }
   free(scratch);
@@ -138,9 +246,10 @@ static void forward(int activation, float s, const float* packed, const float* l
 // Cotangents of all drives are left in `g_drives`, the gradients of matrix and leak are added to.
 static void backward(int activation, float s, const float* packed, const float* leak, const float* states,
                      const float* drives, const float* g_after, float* g, float* g_drives, float* g_matrix, float* g_leak,
-                     int trials, int n, int steps) {
+                     int trials, int n, int steps, const Skips& skips) {
   const size_t size = (size_t)trials * n;
   const int many = at_once(n);
+  const float* zeros = skips.n ? (float*)calloc((size_t)many * n, sizeof(float)) : nullptr;
   float* kept = leak ? (float*)malloc(sizeof(float) * many * n) : nullptr;
   for (int r = 0; r < trials; r += many) {
     const int rows = trials - r < many ? trials - r : many;
@@ -149,15 +258,28 @@ static void backward(int activation, float s, const float* packed, const float* 
       const size_t at = j * size + (size_t)r * n;
       const float *h = states + at, *d = drives + at, *after = g_after + at;
       float* g_drive = g_drives + at;
+      const Skips now = skips_at(skips, (size_t)j * trials + r);
+      const bool begins = skips.n && any(now, rows, BEGINS);
+      if (skips.n && any(now, rows, ARRIVES)) {
+        arrive_back(now, r, after, cotangent, rows, n);
+        after = zeros;
+      }
 #define BACK(F)                                                                                \
   leak ? leak_back<F>(d, h, leak, cotangent, after, g_drive, kept, g_leak, rows, n, s) \
        : move_back<F>(d, cotangent, after, g_drive, rows * n, s)
       FOR_ACTIVATION(BACK)
 #undef BACK
+      if (begins) {  // before the product, which takes the drive's part on to the state
+#define REACH(F) reach_back<F>(now, r, d, h, leak, g_drive, g_leak, rows, n, s)
+        FOR_ACTIVATION(REACH)
+#undef REACH
+      }
       multiply(g_drive, rows, packed, n, kept, cotangent);
+      if (begins) begin_back(now, r, leak, cotangent, rows, n);
     }
   }
   free(kept);
+  free((void*)zeros);
   add_outer(g_drives, n, states, n, trials * steps, g_matrix);
 }
 

@@ -84,7 +84,8 @@ class SkipMethod(AnnealedMethod):
     ) -> tuple[Tree, Anchors]:
         """The base step; skips begin at the state before it and arrive at the state after it."""
         new, others = trees.split(cell.update(prepared, state, drive, key=key, context=context))
-        weight, begins = context.schedule["weight"], (memory.n_since == 0) | _period_begins(context)
+        weight, period_begins = context.schedule["weight"], jnp.any(_period_starts(context) == context.time)
+        begins = (memory.n_since == 0) | period_begins
         regular = _pick(begins, trees.floats(self.departure(cell, prepared, state, drive)), memory.regular)
         n_since = jnp.where(begins, 1, memory.n_since + 1)
         arrives = n_since == self.span
@@ -95,6 +96,12 @@ class SkipMethod(AnnealedMethod):
             strategic = _pick(jnp.any(first == context.time), trees.floats(state), strategic)
             new = mix(new, strategic, jnp.where(jnp.any(last == context.time + 1), weight, 1.0))
         return trees.join(new, others), Anchors(jnp.where(arrives, 0, n_since), regular, strategic)
+
+    def times(self, cell: Cell, context: Context) -> tuple[Int[Array, "period"], Int[Array, "skip 2"] | None]:
+        """Steps with which regular skips begin anew; beginnings and ends of strategic ones; -1 stands for none."""
+        if self.strategic is None:
+            return _period_starts(context), None
+        return _period_starts(context), jnp.stack(self._strategic_ends(context, getattr(cell, "dt", 1.0)), axis=-1)
 
     def _strategic_ends(self, context: Context, dt: float) -> tuple[Int[Array, "skip"], Int[Array, "skip"]]:
         """Steps at whose beginning strategic skips begin and end."""
@@ -114,13 +121,13 @@ class SkipMethod(AnnealedMethod):
             )
 
 
-def _period_begins(context: Context) -> Bool[Array, ""] | bool:
-    """Whether a period of the trial begins with this step."""
+def _period_starts(context: Context) -> Int[Array, "period"]:
+    """First steps of the trial's periods, -1 for those that the trial does not have."""
     trial: Trial = context.trial
     if trial is None or not trial.periods:
-        return False
-    ends = jnp.stack(list(trial.periods.values()))
-    return jnp.any((ends[:, 0] == context.time) & (ends[:, 1] > ends[:, 0]))
+        return jnp.zeros(0, jnp.int32)
+    ends = jnp.stack(list(trial.periods.values())).astype(jnp.int32)
+    return jnp.where(ends[:, 1] > ends[:, 0], ends[:, 0], -1)
 
 
 def _pick(which: Bool[Array, ""] | bool, a: Tree, b: Tree) -> Tree:

@@ -6,7 +6,7 @@ import jax
 
 from poprnn.cells.contract import Cell
 from poprnn.core import trees
-from poprnn.core.arrays import Tree
+from poprnn.core.arrays import Count, Tree
 from poprnn.core.errors import ConfigurationError
 from poprnn.tasks.contract import Task
 from poprnn.training.methods._skips import SkipMethod
@@ -41,3 +41,8 @@ class AlignedSkip(SkipMethod):
         """One Euler step of theta dt, with the drive (input, noise) of the skip's first step."""
         change = trees.floats(cell.derivative(prepared, state, drive))
         return jax.tree.map(lambda r, dr: r + self.span * dr, trees.floats(state), change)
+
+    @property
+    def reach(self) -> Count:
+        """Theta steps."""
+        return self.span

@@ -23,6 +23,17 @@ class Method(Blueprint):
     reads_trial: ClassVar[bool] = False
     """Whether :meth:`update` looks at ``context.trial``, its periods and skips."""
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if {"init", "update", "departure"} & vars(cls).keys() and "reach" not in vars(cls):
+            cls.reach = Method.reach  # type: ignore[method-assign]  # says something about the methods it stands beside
+
+    @property
+    def reach(self) -> Count | None:
+        """For compiled kernels, of a method that makes skips through time: how many Euler steps from the state at
+        its beginning a skip brings to its end (0: that state itself). ``None``: it runs by the methods below."""
+        return None
+
     def check(self, cell: Cell, task: Task) -> None:
         """Raise ``ConfigurationError`` if the method cannot work with this cell or task."""
         del cell, task

@@ -27,3 +27,8 @@ class Skip(SkipMethod):
         """The state itself."""
         del cell, prepared, drive
         return state
+
+    @property
+    def reach(self) -> int:
+        """No step: the state itself."""
+        return 0
