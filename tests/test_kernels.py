@@ -302,6 +302,13 @@ def test_who_is_served():
             """Half as much."""
             return 0.5 * super().update(prepared, state, drive, key=key, context=context)
 
+    class Flow(pr.cells.LeakyRNN):
+        """A derivative of its own, which is not what the kernel's step adds."""
+
+        def derivative(self, prepared, state, drive):
+            """Half as fast."""
+            return 0.5 * super().derivative(prepared, state, drive)
+
     class Half(Skip):
         """A departure of its own."""
 
@@ -318,7 +325,7 @@ def test_who_is_served():
 
     leaky = pr.cells.LeakyRNN(n_units=3)
     assert serves(leaky) and serves(pr.cells.VanillaRNN(n_units=3))
-    for cell in (pr.cells.GRU(n_units=3), toys.Antisymmetric(n_units=3), Other(n_units=3)):
+    for cell in (pr.cells.GRU(n_units=3), toys.Antisymmetric(n_units=3), Other(n_units=3), Flow(n_units=3)):
         assert not serves(cell)
     assert serves(leaky, method=Skip()) and serves(OUTSIDE, method=AlignedSkip(strategic="task"))
     assert not serves(leaky, method=AlignedSkip())  # not an Euler step

@@ -57,16 +57,16 @@ class KernelSteps(GradientSteps):
         self, start: Tree, anchors: Tree, sequence: Sequence, t0: Count, n_steps: Count
     ) -> tuple[native.Skips | None, Tree]:
         """A block's skips, for anchors or their cotangents, and the method's memory ``start`` as it is after it."""
-        method = self.dynamics.method
-        if not isinstance(method, SkipMethod) or method.reach is None:
+        if self.dynamics.method.reach is None:
             return None, start
+        method = cast(SkipMethod, self.dynamics.method)
         at = lambda trial, _: method.times(self.dynamics.cell, context_at(0, sequence.context, trial))
         starts, ends = jax.vmap(at)(sequence.trials, start.n_since)  # the second says how many trials there are
         steps = sequence.first + t0, n_steps, self.plan.block
         marks, n_since = native.marks(start.n_since, starts, ends, method.span, steps)
-        lanes = anchors[1:] if method.strategic is not None else anchors[1:2]
-        weight = sequence.context.schedule["weight"]
-        return native.Skips(marks, weight, method.reach, lanes), start._replace(n_since=n_since)
+        lanes = (anchors.regular,) if ends is None else (anchors.regular, anchors.strategic)
+        skips = native.Skips(marks, sequence.context.schedule["weight"], self.dynamics.method.reach, lanes)
+        return skips, start._replace(n_since=n_since)
 
     # --- forward ----------------------------------------------------------------------------------------------
 
