@@ -230,8 +230,11 @@ def test_certified_before_during_and_after_training(trained):
     for k in range(2):
         for stacked in moments:
             assert certify(NESTED, jax.tree.map(lambda a, k=k: a[k], stacked)).certificate.holds
-    assert np.abs(trained.parameters.trainable["B"] - trained.initial.trainable["B"]).min() > 1e-3
-    np.testing.assert_array_equal(trained.parameters.fixed["W_1"], trained.initial.fixed["W_1"])
+    moved = np.abs(trained.parameters.trainable["B"] - trained.initial.trainable["B"])
+    assert moved.min() > 0 and np.median(moved) > 1e-2
+    assert any(name.startswith("W_") for name in trained.initial.fixed)  # modules under theorem 1 keep their weights
+    for name, start in trained.initial.fixed.items():
+        np.testing.assert_array_equal(trained.parameters.fixed[name], start)
 
 
 def test_trajectories_of_a_trained_network_come_together(trained):
