@@ -373,8 +373,8 @@ def test_partial_correlation_is_that_of_residuals_of_ranks():
     design = np.column_stack([ranks[2], np.ones(12)])
     left = [r - design @ np.linalg.lstsq(design, r, rcond=None)[0] for r in ranks[:2]]
     assert shared._partial(x, y, z) == pytest.approx(np.corrcoef(*left)[0, 1])
-    assert shared._spearman(x, y) == pytest.approx(spearmanr(x, y).statistic)
-    assert shared._spearman(x, np.ones(12)) == 0
+    assert shared.spearman(x, y) == pytest.approx(spearmanr(x, y).statistic)
+    assert shared.spearman(x, np.ones(12)) == 0
 
 
 def test_conditions_of_a_scale_are_the_papers():

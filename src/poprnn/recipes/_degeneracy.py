@@ -1,6 +1,6 @@
 """What the recipes of Huang, Singh & Rajan (2024) share: populations, what is asked of them, trends over conditions."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -210,6 +210,13 @@ def _square(values: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.nda
     return out
 
 
+def principal_coordinates(points: np.ndarray, n: int) -> tuple[np.ndarray, float]:
+    """Coordinates of points, ``[point, n]``, along their first n principal components, and the variance these hold."""
+    centred = points - points.mean(axis=0)
+    _, size, directions = np.linalg.svd(centred, full_matrices=False)
+    return centred @ directions[:n].T, float(np.sum(size[:n] ** 2) / np.sum(size**2))
+
+
 # --- statistics over members ---------------------------------------------------------------------------------------
 
 Statistic = Callable[[xr.Dataset, np.ndarray], float]
@@ -262,13 +269,14 @@ def correlation(
         chosen = [np.asarray(p, int) for p in places]
         read = lambda s: np.array([s(a, p) for a, p in zip(answers, chosen, strict=True)])
         first = read(x) if callable(x) else fixed
-        return _spearman(first, read(y)) if given is None else _partial(first, read(y), read(given))
+        return spearman(first, read(y)) if given is None else _partial(first, read(y), read(given))
 
     samples = [np.arange(a.sizes["member"]) for a in answers]
     return of(*samples), bootstrap(of, *samples)
 
 
-def _spearman(x: np.ndarray, y: np.ndarray) -> float:
+def spearman(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray) -> float:
+    """Spearman's correlation; 0 where either does not vary, or of fewer than three."""
     if np.ptp(x) == 0 or np.ptp(y) == 0 or len(x) < 3:
         return 0.0
     # scipy's spearmanr is this and a p-value, which took nine tenths of a bootstrap's time
@@ -279,7 +287,7 @@ def _spearman(x: np.ndarray, y: np.ndarray) -> float:
 def _partial(x: np.ndarray, y: np.ndarray, given: np.ndarray) -> float:
     """Spearman's partial correlation: of the residuals of ranks."""
     ranks = [rankdata(v) for v in (x, y, given)]
-    r_xy, r_xz, r_yz = (_spearman(ranks[i], ranks[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
+    r_xy, r_xz, r_yz = (spearman(ranks[i], ranks[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
     rest = np.sqrt((1 - r_xz**2) * (1 - r_yz**2))
     return float((r_xy - r_xz * r_yz) / rest) if rest > 0 else 0.0
 

@@ -1,4 +1,4 @@
-"""What the recipes that take networks apart share: who has solved which N, and verdicts of several clauses."""
+"""What the recipes that take networks apart share: who has solved which N, and how groups compare."""
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +10,6 @@ import xarray as xr
 from poprnn.analysis._population import stage_snapshots
 from poprnn.analysis._statistics import group_tests
 from poprnn.recipes._timescales import TASKS
-from poprnn.recipes.contract import Claim
 from poprnn.training.run import Run
 
 
@@ -45,48 +44,3 @@ def compared(groups: Mapping[str, Any], samples: Sequence[str] = ("member",)) ->
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Precision loss occurred", RuntimeWarning)
         return group_tests(groups, samples=samples).isel(pair=0)
-
-
-class Verdict:
-    """A claim clause by clause: all must hold, and all must have been judged; none judged at all is no verdict."""
-
-    def __init__(self, rule: dict[str, Any], notes: Iterable[str] = ()) -> None:
-        self.rule, self.members = rule, 0
-        self.interval: list[float] | None = None
-        self._clauses: list[bool] = []
-        self._words: list[str] = []
-        self._notes = list(notes)
-        self._unjudged = False
-
-    def clause(self, holds: bool, words: str) -> None:
-        """One that was judged."""
-        self._clauses.append(bool(holds))
-        self._words.append(words)
-
-    def say(self, words: str) -> None:
-        """Something measured that decides nothing."""
-        self._words.append(words)
-
-    def unjudged(self, why: str) -> None:
-        """One that could not be judged."""
-        self._unjudged = True
-        self._notes.append(f"not judged: {why}")
-
-    def note(self, words: str) -> None:
-        """A remark."""
-        if words not in self._notes:
-            self._notes.append(words)
-
-    def claim(self) -> Claim:
-        """The verdict."""
-        passed = None if not self._clauses else all(self._clauses) and not self._unjudged
-        return Claim(
-            self.rule["id"],
-            self.rule["claim"],
-            self.rule["paper"],
-            "; ".join(self._words),
-            self.interval,
-            self.members,
-            passed,
-            "; ".join(self._notes),
-        )

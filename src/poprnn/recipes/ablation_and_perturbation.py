@@ -6,8 +6,9 @@ import numpy as np
 import xarray as xr
 
 from poprnn.analysis._statistics import LEVELS
-from poprnn.recipes._robustness import Verdict, compared, solved, tasks_in, there_are
+from poprnn.recipes._robustness import compared, solved, tasks_in, there_are
 from poprnn.recipes._timescales import CURRICULA, both_curricula, hyphened, left_out
+from poprnn.recipes._verdict import Verdict
 from poprnn.recipes.contract import Claim
 from poprnn.training.run import Run
 from poprnn.training.settings import Setup

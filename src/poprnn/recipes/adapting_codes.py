@@ -7,7 +7,7 @@ import xarray as xr
 from scipy.stats import spearmanr
 
 from poprnn.recipes._bottleneck import population
-from poprnn.recipes._robustness import Verdict
+from poprnn.recipes._verdict import Verdict
 from poprnn.recipes.contract import Claim, bootstrap
 from poprnn.tasks.distributions.compositional import Compositional
 from poprnn.tasks.distributions.dictionary import Dictionary

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from poprnn.recipes._robustness import Verdict
 from poprnn.recipes._timescales import brackets, correlation, interval_of, setup
+from poprnn.recipes._verdict import Verdict
 from poprnn.recipes.contract import Claim
 from poprnn.training.curricula.all_heads import AllHeads
 from poprnn.training.curricula.multi_head import MultiHead

@@ -8,7 +8,7 @@ from scipy.stats import mannwhitneyu, rankdata
 
 from poprnn.core import recipe_files
 from poprnn.recipes._connectivity import borne, by_stage, inhibition_and_tau
-from poprnn.recipes._robustness import Verdict, largest_common, tasks_in
+from poprnn.recipes._robustness import largest_common, tasks_in
 from poprnn.recipes._timescales import (
     CURRICULA,
     at_stages,
@@ -20,6 +20,7 @@ from poprnn.recipes._timescales import (
     rows_of,
     slope_of,
 )
+from poprnn.recipes._verdict import Verdict
 from poprnn.recipes.contract import Claim
 from poprnn.training.run import Run
 from poprnn.training.settings import Setup

@@ -18,6 +18,7 @@ from poprnn.recipes._degeneracy import (
     notes_on,
     of_members,
     setup,
+    spearman,
     trend,
     value,
     variation_of,
@@ -76,11 +77,11 @@ def judge(answers: dict[str, xr.Dataset], about: dict[str, Any]) -> list[Claim]:
     ]
 
 
-Verdict = tuple[bool, str, list[float] | None]
+Found = tuple[bool, str, list[float] | None]
 Families = Mapping[str, list[xr.Dataset]]
 
 
-def _all_trends(families: Families, statistic: Statistic, sign: int) -> Verdict:
+def _all_trends(families: Families, statistic: Statistic, sign: int) -> Found:
     """Whether a statistic rises (falls) in every family."""
     trends = {family: trend(mine, statistic) for family, mine in families.items()}
     words = [
@@ -100,7 +101,7 @@ def _by_task(answers: Mapping[str, xr.Dataset], of: Callable[[xr.Dataset], float
     return {t: float(np.mean([of(a) for a in answers.values() if a.attrs["task"] == t])) for t in dict.fromkeys(tasks)}
 
 
-def _entropies(answers: Mapping[str, xr.Dataset], families: Families) -> Verdict:
+def _entropies(answers: Mapping[str, xr.Dataset], families: Families) -> Found:
     """D1."""
     names = {"input": "input_entropy", "output": "output_entropy"}
     rising, words = True, []
@@ -119,7 +120,7 @@ def _entropies(answers: Mapping[str, xr.Dataset], families: Families) -> Verdict
     return rising and split and highest, "; ".join(words), None
 
 
-def _dynamics(answers: Mapping[str, xr.Dataset], families: Families) -> Verdict:
+def _dynamics(answers: Mapping[str, xr.Dataset], families: Families) -> Found:
     """D3."""
     within, words, interval = _all_trends(families, DYNAMICS, -1)
     across, over_tasks = correlation(list(answers.values()), _entropy, DYNAMICS)
@@ -127,7 +128,7 @@ def _dynamics(answers: Mapping[str, xr.Dataset], families: Families) -> Verdict:
     order = sorted(means, key=lambda t: means[t])
     ranked = order[-1] == "delayed_discrimination" and set(order[:2]) == {"flip_flop", "path_integration"}
     spreads = {f: [float(a["spread"]) for a in mine] for f, mine in families.items()}
-    shrinks = all(np.corrcoef(np.arange(len(v)), np.argsort(np.argsort(v)))[0, 1] < 0 for v in spreads.values())
+    shrinks = all(spearman(np.arange(len(v)), v) < 0 for v in spreads.values())
     words += f"; against output entropy {across:.2f} {brackets(over_tasks)}; means of tasks: "
     words += ", ".join(f"{t} {means[t]:.3g}" for t in order) + "; spread of the embedding: "
     words += ", ".join(f"{f} {' '.join(f'{x:.3g}' for x in v)}" for f, v in spreads.items())
@@ -139,7 +140,7 @@ def _entropy(answer: xr.Dataset, places: np.ndarray) -> float:
     return float(answer["output_entropy"])
 
 
-def _weights(families: Families) -> Verdict:
+def _weights(families: Families) -> Found:
     """D4: on the paper's estimator, and beside it on the better one."""
     passed, words, interval = _all_trends(families, mean_of("independent"), 1)
     better, more, _ = _all_trends(families, mean_of("conjugate"), 1)
@@ -150,14 +151,14 @@ def _weights(families: Families) -> Verdict:
     )
 
 
-def _spread(answers: Mapping[str, xr.Dataset], families: Families) -> Verdict:
+def _spread(answers: Mapping[str, xr.Dataset], families: Families) -> Found:
     """D6."""
     within, words, interval = _all_trends(families, VARIATION, -1)
     r, both = correlation(list(answers.values()), DYNAMICS, VARIATION)
     return within and beyond(both, 1), f"{words}; against DSA {r:.2f} {brackets(both)}", interval
 
 
-def _attractorness(answers: Mapping[str, xr.Dataset]) -> Verdict:
+def _attractorness(answers: Mapping[str, xr.Dataset]) -> Found:
     """D12."""
     still = mean_of("attractorness")
     means = _by_task(answers, lambda a: value(a, still))

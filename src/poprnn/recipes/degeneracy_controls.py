@@ -15,6 +15,7 @@ from poprnn.recipes._degeneracy import (
     mean_of,
     notes_on,
     of_members,
+    principal_coordinates,
     setup,
     solved_members,
     value,
@@ -68,9 +69,8 @@ def _line(ask: Any, run: Run, scale: Mapping[str, Any]) -> xr.Dataset:
         points, read = found["slow_state"].values[k][there], found["slow_readout"].values[k][there, -1]
         if len(points) < 3:
             continue
-        _, size, directions = np.linalg.svd(points - points.mean(axis=0), full_matrices=False)
-        shares[k] = size[0] ** 2 / np.sum(size**2)
-        correlations[k] = np.corrcoef(points @ directions[0], read)[0, 1]
+        coordinates, shares[k] = principal_coordinates(points, 1)
+        correlations[k] = np.corrcoef(coordinates[:, 0], read)[0, 1]
     return xr.Dataset(
         {"slow_line": ("member", shares), "slow_correlation": ("member", np.abs(correlations))},
         {"member": run.member_index},
@@ -79,7 +79,7 @@ def _line(ask: Any, run: Run, scale: Mapping[str, Any]) -> xr.Dataset:
 
 # --- verdicts ------------------------------------------------------------------------------------------------------
 
-Verdict = tuple[bool, str, list[float] | None]
+Found = tuple[bool, str, list[float] | None]
 
 
 def judge(answers: dict[str, xr.Dataset], about: dict[str, Any]) -> list[Claim]:
@@ -102,7 +102,7 @@ def judge(answers: dict[str, xr.Dataset], about: dict[str, Any]) -> list[Claim]:
     return out
 
 
-def _auxiliary(answers: list[xr.Dataset], rule: Mapping[str, Any]) -> Verdict:
+def _auxiliary(answers: list[xr.Dataset], rule: Mapping[str, Any]) -> Found:
     """D7."""
     plain, auxiliary = answers
     dynamics, down = change(plain, auxiliary, DYNAMICS)
@@ -118,7 +118,7 @@ def _auxiliary(answers: list[xr.Dataset], rule: Mapping[str, Any]) -> Verdict:
     return beyond(down, -1) and beyond(up, 1) and good >= rule["share"], words, down
 
 
-def _size(answers: list[xr.Dataset], rule: Mapping[str, Any]) -> Verdict:
+def _size(answers: list[xr.Dataset], rule: Mapping[str, Any]) -> Found:
     """D8."""
     del rule
     sizes = [a.attrs["n_units"] for a in answers]
@@ -133,7 +133,7 @@ def _size(answers: list[xr.Dataset], rule: Mapping[str, Any]) -> Verdict:
     return all(beyond(trends[name][1], 1) for name in named), "; ".join(words), trends["DSA distance"][1]
 
 
-def _falls(answers: list[xr.Dataset], named: Mapping[str, Statistic], judged: int) -> Verdict:
+def _falls(answers: list[xr.Dataset], named: Mapping[str, Statistic], judged: int) -> Found:
     """Whether the first so many statistics fall with the strength of a penalty."""
     strengths = [a.attrs["amount"] for a in answers]
     trends = {name: correlation(answers, strengths, s) for name, s in named.items()}
@@ -145,14 +145,14 @@ def _falls(answers: list[xr.Dataset], named: Mapping[str, Statistic], judged: in
     return passed, "; ".join(words), next(iter(trends.values()))[1]
 
 
-def _nuclear_norm(answers: list[xr.Dataset], rule: Mapping[str, Any]) -> Verdict:
+def _nuclear_norm(answers: list[xr.Dataset], rule: Mapping[str, Any]) -> Found:
     """D9."""
     del rule
     named = {"DSA distance": DYNAMICS, "d_PIF": WEIGHTS, "from the start": START, "by one renumbering": BETTER}
     return _falls(answers, named, 3)
 
 
-def _l1(answers: list[xr.Dataset], rule: Mapping[str, Any]) -> Verdict:
+def _l1(answers: list[xr.Dataset], rule: Mapping[str, Any]) -> Found:
     """D10."""
     del rule
     return _falls(answers, {"DSA distance": DYNAMICS, "d_PIF": WEIGHTS, "by one renumbering": BETTER}, 2)

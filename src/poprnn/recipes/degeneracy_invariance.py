@@ -7,6 +7,7 @@ import xarray as xr
 
 from poprnn.recipes._degeneracy import ARENA, ask_all, change, mean_of, notes_on, of_members, setup, value
 from poprnn.recipes._timescales import brackets
+from poprnn.recipes._verdict import Verdict
 from poprnn.recipes.contract import Claim
 from poprnn.tasks.delayed_discrimination import DelayedDiscrimination
 from poprnn.tasks.path_integration import PathIntegration
@@ -41,28 +42,26 @@ def answers(runs: dict[str, Run], scale: dict[str, Any], ask: Any) -> dict[str, 
 
 def judge(answers: dict[str, xr.Dataset], about: dict[str, Any]) -> list[Claim]:
     """The verdict on D13; ``None`` where a condition has fewer than three members that got there."""
-    (rule,) = about["claims"]
     notes, enough = notes_on(answers)
+    verdict = Verdict(about["claims"][0], notes)
     if not enough:
-        return [Claim("D13", rule["claim"], rule["paper"], "", None, 0, None, "; ".join(notes))]
-    passed, words, widest = True, [], [0.0, 0.0]
+        return [verdict.claim()]
+    rule, verdict.interval = verdict.rule, [0.0, 0.0]
     for label, answer in answers.items():
         plain = answers[PLAIN[answer.attrs["kind"]]]
         if label in PLAIN.values():
             continue
-        parts = []
         for name, statistic in (MEASURES | BESIDE).items():
             moved, interval = change(plain, answer, statistic, confidence=rule["confidence"])
-            parts.append(
-                f"{name} {value(plain, statistic):.3g} to {value(answer, statistic):.3g}, {moved:+.0%} "
-                + brackets(interval)
-            )
+            words = f"{label.replace('-', ' ')} times: {name} {value(plain, statistic):.3g} to "
+            words += f"{value(answer, statistic):.3g}, {moved:+.0%} {brackets(interval)}"
             if name in MEASURES:
-                passed &= -rule["within"] <= interval[0] and interval[1] <= rule["within"]
-                widest = max(widest, interval, key=lambda i: float(np.abs(i).max()))
-        words.append(f"{label.replace('-', ' ')} times: {', '.join(parts)}")
-    members = sum(a.sizes["member"] for a in answers.values())
-    return [Claim("D13", rule["claim"], rule["paper"], "; ".join(words), widest, members, passed, "; ".join(notes))]
+                verdict.clause(-rule["within"] <= interval[0] and interval[1] <= rule["within"], words)
+                verdict.interval = max(verdict.interval, interval, key=lambda i: float(np.abs(i).max()))
+            else:
+                verdict.say(words)
+    verdict.members = sum(a.sizes["member"] for a in answers.values())
+    return [verdict.claim()]
 
 
 def draw(runs: dict[str, Run], answers: dict[str, xr.Dataset]) -> dict[str, Any]:

@@ -6,8 +6,9 @@ import numpy as np
 import xarray as xr
 
 from poprnn.analysis._conditional import wilson
-from poprnn.recipes._degeneracy import ARENA, setup, solved_members
+from poprnn.recipes._degeneracy import ARENA, notes_on, principal_coordinates, setup, solved_members
 from poprnn.recipes._timescales import brackets
+from poprnn.recipes._verdict import Verdict
 from poprnn.recipes.contract import Claim
 from poprnn.tasks.delayed_discrimination import DelayedDiscrimination
 from poprnn.tasks.flip_flop import FlipFlop
@@ -107,10 +108,8 @@ def _path_integration(ask: Any, label: str, run: Run, scale: dict[str, Any]) -> 
         points, place = states[k][there[k]], read[k][there[k]]
         if len(points) < 4:
             continue
-        centred = points - points.mean(axis=0)
-        _, size, directions = np.linalg.svd(centred, full_matrices=False)
-        plane[k] = np.sum(size[:2] ** 2) / np.sum(size**2)
-        coordinates = np.column_stack([centred @ directions[:2].T, np.ones(len(points))])
+        coordinates, plane[k] = principal_coordinates(points, 2)
+        coordinates = np.column_stack([coordinates, np.ones(len(points))])
         residual = place - coordinates @ np.linalg.lstsq(coordinates, place, rcond=None)[0]
         fit[k] = 1 - (residual**2).sum() / ((place - place.mean(axis=0)) ** 2).sum()
         span[k] = np.ptp(place, axis=0).min() / run.task.side  # type: ignore[attr-defined]
@@ -132,26 +131,20 @@ _OF = {
 
 def judge(answers: dict[str, xr.Dataset], about: dict[str, Any]) -> list[Claim]:
     """The verdict on D11; ``None`` where no member of some task reached the loss."""
-    (rule,) = about["claims"]
-    notes = [
-        f"{label}: {a.attrs['solved']} of {a.attrs['members']} members reached the loss"
-        for label, a in answers.items()
-        if a.attrs["solved"] < a.attrs["members"]
-    ]
+    notes, _ = notes_on(answers)
+    verdict = Verdict(about["claims"][0], notes)
     missing = [label for label in _OF if label not in answers or not answers[label].data_vars]
     if missing:
-        why = "; ".join([*notes, "nothing to judge: " + ", ".join(missing)])
-        return [Claim("D11", rule["claim"], rule["paper"], "", None, 0, None, why)]
-    found = {label: _AS_CLAIMED[label](answers[label], rule) for label in _OF}
-    words, passed = [], True
-    for label, (right, more) in found.items():
+        verdict.unjudged("nobody reached the loss in " + ", ".join(missing))
+        return [verdict.claim()]
+    for label, as_claimed in _AS_CLAIMED.items():
+        right, more = as_claimed(answers[label], verdict.rule)
+        interval = list(wilson(int(right.sum()), len(right)))
         share = float(right.mean())
-        passed &= share >= rule["share"]
-        words.append(f"{label} {share:.0%} {brackets(list(wilson(int(right.sum()), len(right))))} ({more})")
-    members = sum(len(right) for right, _ in found.values())
-    right = found["flip_flop"][0]
-    interval = list(wilson(int(right.sum()), len(right)))
-    return [Claim("D11", rule["claim"], rule["paper"], "; ".join(words), interval, members, passed, "; ".join(notes))]
+        verdict.clause(share >= verdict.rule["share"], f"{label} {share:.0%} {brackets(interval)} ({more})")
+        verdict.members += len(right)
+        verdict.interval = verdict.interval or interval
+    return [verdict.claim()]
 
 
 def _corners(a: xr.Dataset, rule: dict[str, Any]) -> tuple[np.ndarray, str]:

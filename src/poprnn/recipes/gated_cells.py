@@ -9,7 +9,6 @@ import xarray as xr
 from poprnn.cells.contract import Cell
 from poprnn.cells.gru import GRU
 from poprnn.cells.lstm import LSTM
-from poprnn.recipes._robustness import Verdict
 from poprnn.recipes._timescales import (
     CURRICULA,
     TASKS,
@@ -21,6 +20,7 @@ from poprnn.recipes._timescales import (
     hyphened,
 )
 from poprnn.recipes._variants import about_training, ask_largest_n
+from poprnn.recipes._verdict import Verdict
 from poprnn.recipes.contract import Claim, bootstrap
 from poprnn.training.optimizers.adam import Adam
 from poprnn.training.run import Run

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from poprnn.recipes._robustness import Verdict, compared, solved, tasks_in, there_are
+from poprnn.recipes._robustness import compared, solved, tasks_in, there_are
 from poprnn.recipes._timescales import CURRICULA, both_curricula, hyphened
+from poprnn.recipes._verdict import Verdict
 from poprnn.recipes.contract import Claim
 from poprnn.training.run import Run
 from poprnn.training.settings import Setup

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from poprnn.recipes._bottleneck import population
-from poprnn.recipes._robustness import Verdict
+from poprnn.recipes._verdict import Verdict
 from poprnn.recipes.contract import Claim, bootstrap
 from poprnn.tasks.distributions.uniform import Uniform
 from poprnn.tasks.static_vectors import StaticVectors

@@ -8,7 +8,7 @@ import xarray as xr
 from scipy.stats import spearmanr, ttest_rel
 
 from poprnn.recipes._bottleneck import population
-from poprnn.recipes._robustness import Verdict
+from poprnn.recipes._verdict import Verdict
 from poprnn.recipes.contract import Claim, bootstrap
 from poprnn.tasks.distributions.gaussian import Gaussian
 from poprnn.tasks.static_vectors import StaticVectors

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from poprnn.recipes._robustness import Verdict, solved
+from poprnn.recipes._robustness import solved
 from poprnn.recipes._timescales import (
     CURRICULA,
     ask_network_timescales,
@@ -22,6 +22,7 @@ from poprnn.recipes._timescales import (
     tau_rows,
 )
 from poprnn.recipes._variants import about_training, ask_largest_n
+from poprnn.recipes._verdict import Verdict
 from poprnn.recipes.contract import Claim
 from poprnn.training.curricula.sliding_window import SlidingWindow
 from poprnn.training.run import Run
