@@ -10,7 +10,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from pydantic import Field
 
-from poprnn.analysis._population import smallest_dt
+from poprnn.analysis._population import smallest_dt, trial_shapes
 from poprnn.cells.contract import Cell, Context, Parameters
 from poprnn.core import backend, trees
 from poprnn.core.arrays import Array, Bool, Float, PRNGKey, Scalar, Tree
@@ -19,6 +19,7 @@ from poprnn.core.errors import ConfigurationError, NotApplicableError, nearest
 from poprnn.core.keys import member_key
 from poprnn.core.mapping import MemberMap
 from poprnn.tasks.contract import in_steps
+from poprnn.training.evaluate import in_common, of_members
 from poprnn.training.methods.control import Control
 from poprnn.training.program import Program
 from poprnn.training.run import Run, to_numpy
@@ -94,14 +95,8 @@ def visited(run: Run, n_starts: int, n_trials: int, period: str | None, seed: in
     size = n_trials * run.task.capacity * run.n_members * 4 * (getattr(run.cell, "n_units", 1000) + run.task.n_inputs)
     backend.require_memory(2 * size, f"the trials that {name} starts from")
     with backend.precision(32):
-        shared = {
-            "seed": jnp.asarray(run.seed, jnp.uint32),
-            "extra": jnp.asarray(seed, jnp.uint32),
-            "arrays": jax.tree.map(jnp.asarray, run.arrays),
-        }
-        states = (run.member_index.astype(np.int32), run.varied, run.parameters, run.places())
         mapped = _visits(shape_of(run.setup), run.n_members, n_starts, n_trials, period)
-        found, inputs, dt, n_there = to_numpy(mapped(states, shared)[1])
+        found, inputs, dt, n_there = to_numpy(mapped(of_members(run), in_common(run, seed))[1])
     if not n_there.all():
         raise NotApplicableError(f"{name}: no step of these {n_trials} trials is in period '{period}'")
     if not found.shape[-1]:
@@ -172,18 +167,10 @@ def _choose(counts: Bool[Array, "step"], n: int, *, key: PRNGKey) -> tuple[Array
 
 def _check_period(run: Run, period: str, name: str) -> None:
     """Before anything is run: the task's trials have such a period."""
-    task, training = run.task, run.setup.training
-
-    def periods() -> Tree:
-        key = jax.random.key(0)
-        stage = training.curriculum.stage(task, training.curriculum.init(task))
-        return task.sample(task.draw(stage, key=key), jax.tree.map(jnp.asarray, run.arrays), key=key).periods
-
-    with backend.precision(32):
-        known = list(jax.eval_shape(periods) or {})
+    known = list(trial_shapes(run).periods or {})
     if period not in known:
         raise NotApplicableError(
-            f"{name}: the trials of task '{task.name()}' have no period '{period}'{nearest(period, known)}; "
+            f"{name}: the trials of task '{run.task.name()}' have no period '{period}'{nearest(period, known)}; "
             f"there is: {', '.join(known) or 'none'}"
         )
 

@@ -15,6 +15,7 @@ from poprnn.core.blueprint import Fraction
 from poprnn.core.errors import ConfigurationError
 from poprnn.core.keys import member_key
 from poprnn.tasks._memory import MemoryTask
+from poprnn.tasks.contract import Trial
 from poprnn.training.rollout import rollout_iter
 from poprnn.training.run import Run
 from poprnn.training.settings import Setup
@@ -42,6 +43,19 @@ def prepared(
         wide = jax.tree.map(lambda a: a.astype(np.float64) if np.issubdtype(a.dtype, np.floating) else a, parameters)
         found = jax.vmap(one)(run.varied, wide, run.member_index)
         return {name: np.asarray(values) for name, values in found.items()}
+
+
+def trial_shapes(run: Run) -> Trial:
+    """A trial of the run's task as shapes, before anything is run: which periods, conditions, inputs there are."""
+    task, curriculum = run.task, run.setup.training.curriculum
+
+    def trial() -> Trial:
+        key = jax.random.key(0)
+        stage = curriculum.stage(task, curriculum.init(task))
+        return task.sample(task.draw(stage, key=key), jax.tree.map(jnp.asarray, run.arrays), key=key)
+
+    with backend.precision(32):
+        return jax.eval_shape(trial)
 
 
 def smallest_dt(run: Run | Setup) -> float | None:

@@ -28,6 +28,7 @@ from poprnn.tasks._memory import MemoryTask
 from poprnn.tasks.contract import Stage
 from poprnn.training import unroll as unrolling
 from poprnn.training.dynamics import Carry, Dynamics
+from poprnn.training.evaluate import in_common
 from poprnn.training.methods.contract import Method
 from poprnn.training.program import Program
 from poprnn.training.rollout import Perturbed
@@ -92,13 +93,10 @@ def probe(
     varied = {name: values[place] for name, values in run.varied.items()}
     mapped = _compiled(shape_of(run.setup), n_rows, change, how._replace(seed=0), units is not None)
     with backend.precision(32):
-        shared = {
+        shared = in_common(run, how.seed) | {
             "parameters": jax.tree.map(jnp.asarray, run.parameters),
             "heads": jnp.asarray(heads, jnp.int32),
             "members": jnp.asarray(run.member_index, jnp.int32),
-            "seed": jnp.asarray(run.seed, jnp.uint32),
-            "extra": jnp.asarray(how.seed, jnp.uint32),
-            "arrays": jax.tree.map(jnp.asarray, run.arrays),
             "drive": _drive(run.task, run.seed, how) if isinstance(run.task, MemoryTask) else (),
         }
         states = (place, np.tile(np.arange(n_conditions, dtype=np.int32), run.n_members), varied, each, silenced)

@@ -16,6 +16,7 @@ from poprnn.core.keys import member_key
 from poprnn.core.mapping import MemberMap
 from poprnn.tasks.contract import Trial
 from poprnn.training.batches import state_of
+from poprnn.training.evaluate import in_common, of_members
 from poprnn.training.methods.contract import Method
 from poprnn.training.program import Program
 from poprnn.training.run import Run, to_numpy
@@ -43,15 +44,10 @@ def on_shared_trials(run: Run, n_trials: int, seed: int, read: Read) -> Shared:
     module, so that the program is found again.
     """
     with backend.precision(32):
-        shared = {
-            "seed": jnp.asarray(run.seed, jnp.uint32),
-            "extra": jnp.asarray(seed, jnp.uint32),
-            "arrays": jax.tree.map(jnp.asarray, run.arrays),
-            "progress": jax.tree.map(lambda a: jnp.asarray(a[0]), run.places()),
-        }
-        states = (run.member_index.astype(np.int32), run.varied, run.parameters)
+        *states, places = of_members(run)
+        shared = in_common(run, seed) | {"progress": jax.tree.map(lambda a: jnp.asarray(a[0]), places)}
         mapped = _compiled(shape_of(run.setup), run.n_members, n_trials, read)
-        values, trials, length = to_numpy(mapped(states, shared)[1])
+        values, trials, length = to_numpy(mapped(tuple(states), shared)[1])
     n_steps = int(np.min(length))
     return Shared(
         jax.tree.map(lambda a: a[:, :, :n_steps], values), jax.tree.map(lambda a: a[0], trials), np.asarray(length)

@@ -23,6 +23,7 @@ from poprnn.core.keys import member_key
 from poprnn.core.mapping import MemberMap
 from poprnn.tasks.contract import Stage
 from poprnn.training.dynamics import Dynamics
+from poprnn.training.evaluate import in_common, of_members
 from poprnn.training.methods.aligned_skip import AlignedSkip
 from poprnn.training.methods.coarsened import Coarsened
 from poprnn.training.methods.contract import Method
@@ -167,17 +168,10 @@ def _measured(
     each = 4 * batch * run.task.capacity * (3 * n_units + run.task.n_inputs + 3 * run.task.n_outputs)
     backend.require_memory(each * min(len(backend.devices()), run.n_members), "trials of this batch size")
     with backend.precision(32):
-        shared = {
-            "seed": jnp.asarray(run.seed, jnp.uint32),
-            "extra": jnp.asarray(seed, jnp.uint32),
-            "arrays": jax.tree.map(jnp.asarray, run.arrays),
-            "spans": jnp.asarray(spans),
-            "weight": jnp.asarray(weight, jnp.float32),
-        }
-        states = (run.member_index.astype(np.int32), run.varied, run.parameters, run.places())
+        how = {"spans": jnp.asarray(spans), "weight": jnp.asarray(weight, jnp.float32)}
         mapped = _compiled(shape_of(run.setup), run.n_members, n_batches, batch, methods)
         with native.without():  # a method and the network itself by the same arithmetic: no difference must be 0
-            (distance, size, score), base = to_numpy(mapped(states, shared)[1])
+            (distance, size, score), base = to_numpy(mapped(of_members(run), in_common(run, seed) | how)[1])
     # [member, batch, method, span, trial]: the trials of all batches belong together
     joined = lambda a: np.concatenate(np.moveaxis(np.asarray(a, np.float64), 1, 0), axis=-1)
     return _Found(joined(distance), joined(size), joined(score), joined(base))

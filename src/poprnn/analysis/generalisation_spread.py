@@ -1,6 +1,5 @@
 """How differently members generalise: the spread of their errors where they were not trained."""
 
-import dataclasses
 import functools
 from typing import Any, Literal
 
@@ -20,6 +19,7 @@ from poprnn.core.errors import ConfigurationError, NotApplicableError
 from poprnn.core.keys import member_key
 from poprnn.core.mapping import MemberMap
 from poprnn.tasks.contract import Setting, Task, Trial, in_steps, mean_squared_error
+from poprnn.training.evaluate import in_common, of_members
 from poprnn.training.methods.control import Control
 from poprnn.training.program import Program
 from poprnn.training.run import Run, to_numpy
@@ -82,7 +82,7 @@ def generalisation_spread(
     """
     other = _other(run, task)
     found = {"in": _errors(run, error, n_trials, batch, seed)}
-    found["out"] = _errors(_moved(run, other), error, n_trials, batch, seed)
+    found["out"] = _errors(run.on(other), error, n_trials, batch, seed)
     trials = np.stack(list(found.values()), axis=1)  # [member, distribution, trial]
     mean = trials.mean(axis=2)
     spread = np.full(mean.shape, np.nan) if trials.shape[2] < 2 else trials.std(axis=2, ddof=1)
@@ -145,11 +145,6 @@ def _other(run: Run, task: Task | dict[str, Any] | str | None) -> Task:
     return other
 
 
-def _moved(run: Run, task: Task) -> Run:
-    """The same networks, set another task."""
-    return dataclasses.replace(run, setup=dataclasses.replace(run.setup, task=task), arrays=to_numpy(task.arrays()))
-
-
 # --- on the device ------------------------------------------------------------------------------------------------
 
 
@@ -160,14 +155,8 @@ def _errors(run: Run, error: Error, n_trials: int, batch: int, seed: int) -> Flo
     each = batch * task.capacity * (task.n_inputs + 3 * task.n_outputs) * 4
     backend.require_memory(each * min(len(backend.devices()), run.n_members), "trials of this batch size")
     with backend.precision(32):
-        shared = {
-            "seed": jnp.asarray(run.seed, jnp.uint32),
-            "extra": jnp.asarray(seed, jnp.uint32),
-            "arrays": jax.tree.map(jnp.asarray, run.arrays),
-        }
-        states = (run.member_index.astype(np.int32), run.varied, run.parameters, run.places())
         mapped = _compiled(shape_of(run.setup), run.n_members, n_batches, batch, error)
-        found = to_numpy(mapped(states, shared)[1])
+        found = to_numpy(mapped(of_members(run), in_common(run, seed))[1])
     return np.asarray(found, np.float64).reshape(run.n_members, -1)
 
 

@@ -11,7 +11,7 @@ import xarray as xr
 from pydantic import Field
 
 from poprnn.analysis._conditional import Bins, binned, mean_and_error, means
-from poprnn.analysis._population import Seed
+from poprnn.analysis._population import Seed, trial_shapes
 from poprnn.cells.contract import Context
 from poprnn.core import backend
 from poprnn.core.arrays import Array, Float, Int, Tree
@@ -20,6 +20,7 @@ from poprnn.core.errors import ConfigurationError, NotApplicableError, nearest
 from poprnn.core.keys import member_key
 from poprnn.core.mapping import MemberMap
 from poprnn.tasks.contract import Setting, Task, Trial, in_steps, step_weights
+from poprnn.training.evaluate import in_common, of_members
 from poprnn.training.methods.control import Control
 from poprnn.training.program import Program
 from poprnn.training.run import Run, to_numpy
@@ -135,14 +136,8 @@ def _measured(run: Run, by: str | None, n_trials: int, split: str, batch: int, s
     each = batch * task.capacity * (task.n_inputs + 3 * task.n_outputs) * 4
     backend.require_memory(each * min(len(backend.devices()), run.n_members), "trials of this batch size")
     with backend.precision(32):
-        shared = {
-            "seed": jnp.asarray(run.seed, jnp.uint32),
-            "extra": jnp.asarray(seed, jnp.uint32),
-            "arrays": jax.tree.map(jnp.asarray, run.arrays),
-        }
-        states = (run.member_index.astype(np.int32), run.varied, run.parameters, run.places())
         mapped = _compiled(shape_of(run.setup), run.n_members, n_batches, batch, by, split)
-        found = to_numpy(mapped(states, shared)[1])
+        found = to_numpy(mapped(of_members(run), in_common(run, seed))[1])
     joined = lambda a: np.asarray(a, np.float64).reshape(run.n_members, n_batches * batch, *a.shape[3:])
     scores, condition, periods = jax.tree.map(joined, found)
     kind, by_name, starts = "", {}, {}
@@ -221,15 +216,7 @@ def _periods(task: Task, outputs: Array, trial: Trial, setting: Setting) -> dict
 
 def _check_condition(run: Run, by: str) -> None:
     """Before anything is run: the condition exists and is one number a trial."""
-    task, training = run.task, run.setup.training
-
-    def condition() -> Tree:
-        key = jax.random.key(0)
-        stage = training.curriculum.stage(task, training.curriculum.init(task))
-        return task.sample(task.draw(stage, key=key), jax.tree.map(jnp.asarray, run.arrays), key=key).condition
-
-    with backend.precision(32):
-        entries = _entries(jax.eval_shape(condition))
+    task, entries = run.task, _entries(trial_shapes(run).condition)
     single = [name for name, a in entries.items() if a.shape == ()]
     if by in single:
         return

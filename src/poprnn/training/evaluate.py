@@ -43,14 +43,22 @@ def evaluate(
     n_batches = max(-(-n_trials // batch), 1)
     score = _compiled(shape_of(run.setup), run.n_members, n_batches, batch, conditions is None)
     with backend.precision(32):
-        shared = {
-            "seed": jnp.asarray(run.seed, jnp.uint32),
-            "extra": jnp.asarray(seed, jnp.uint32),
-            "arrays": jax.tree.map(jnp.asarray, run.arrays),
-            "conditions": jnp.zeros((1, run.task.n_heads), bool) if conditions is None else jnp.asarray(conditions),
-        }
-        states = (run.member_index.astype(np.int32), run.varied, run.parameters, run.places())
-        return to_numpy(score(states, shared)[1])
+        active = jnp.zeros((1, run.task.n_heads), bool) if conditions is None else jnp.asarray(conditions)
+        return to_numpy(score(of_members(run), in_common(run, seed) | {"conditions": active})[1])
+
+
+def of_members(run: Run) -> tuple[Tree, Tree, Tree, Tree]:
+    """What a program that asks every member reads of each: number, varied options, parameters, place."""
+    return run.member_index.astype(np.int32), run.varied, run.parameters, run.places()
+
+
+def in_common(run: Run, seed: int) -> dict[str, Tree]:
+    """What it reads for all of them: ``seed`` of the run, ``extra`` of the question, ``arrays`` of the task."""
+    return {
+        "seed": jnp.asarray(run.seed, jnp.uint32),
+        "extra": jnp.asarray(seed, jnp.uint32),
+        "arrays": jax.tree.map(jnp.asarray, run.arrays),
+    }
 
 
 @functools.lru_cache(maxsize=16)

@@ -1,8 +1,8 @@
 """Mean squared error."""
 
 from poprnn.core.arrays import Array, Float, Scalar
-from poprnn.core.errors import ConfigurationError
-from poprnn.tasks.contract import Setting, Task, Trial, in_steps, mean_squared_error
+from poprnn.tasks.contract import Setting, Task, Trial, mean_squared_error
+from poprnn.training.objectives._squared_error import targets_like
 from poprnn.training.objectives.contract import Objective
 
 
@@ -15,10 +15,5 @@ class MeanSquaredError(Objective):
 
     def loss(self, task: Task, outputs: Float[Array, "..."], trial: Trial, setting: Setting) -> Scalar:
         """Weighted mean over the steps that exist."""
-        shape = getattr(in_steps(trial.targets, task.capacity), "shape", None)
-        if shape != outputs.shape:
-            raise ConfigurationError(
-                f"objective '{self.name()}' needs targets shaped as the outputs "
-                f"{list(outputs.shape)}; this task's are {list(shape or ())}"
-            )
+        targets_like(outputs, self, task, trial)
         return mean_squared_error(task, outputs, trial, setting)
