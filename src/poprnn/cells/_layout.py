@@ -41,7 +41,6 @@ class Stack(NamedTuple):
     n_units: int
     n_modules: int
     first_unit: int
-    first_leaf: int
 
     @property
     def units(self) -> slice:
@@ -165,7 +164,7 @@ def _layout(root: Node) -> Layout:
             if isinstance(part, Node):
                 parts.append(place(part))
                 continue
-            stacks.append(Stack(part.n_units, part.n_modules, sum(sizes), len(sizes)))
+            stacks.append(Stack(part.n_units, part.n_modules, sum(sizes)))
             parts += [slice(len(sizes) + k, len(sizes) + k + 1) for k in range(part.n_modules)]
             sizes.extend([part.n_units] * part.n_modules)
         groups.append(_coupled(node, tuple(parts), np.array(sizes)))

@@ -1,16 +1,15 @@
 """Sparse Combo Net: many fixed sparse modules, trained feedback between them."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
-from poprnn.cells._assembly import AssemblyCell
-from poprnn.cells._couplings import Couplings
+from poprnn.cells._combo_net import ComboNet
 from poprnn.cells.modules.absolute_value import AbsoluteValue
-from poprnn.core.blueprint import NonNegative, NonNegativeInt, Positive, PositiveInt
+from poprnn.core.blueprint import NonNegativeInt, Positive
 
 
-class SparseComboNet(AssemblyCell):
+class SparseComboNet(ComboNet):
     """Modules under theorem 1, drawn sparse and fixed; only the couplings, the input and the readout are trained.
 
     Dynamics and arrays are those of :class:`~poprnn.cells.assembly.Assembly` with one kind of module,
@@ -24,12 +23,8 @@ class SparseComboNet(AssemblyCell):
     129034
     """
 
-    static = AssemblyCell.static | {"density", "coupling_density"}
+    static = ComboNet.static | {"density"}
 
-    n_modules: PositiveInt = 16
-    """Number of modules."""
-    n_module_units: PositiveInt = 32
-    """Units in each."""
     density: Annotated[float, Field(ge=0, le=1)] = 0.033
     """Share of a module's entries that are not zero."""
     bound: Positive = 1.0
@@ -40,19 +35,9 @@ class SparseComboNet(AssemblyCell):
     """Spectral radius that is scaled to."""
     scaled: bool = False
     """Whether every module is."""
-    coupling: Literal["feedback", "unconstrained"] = "feedback"
-    """``unconstrained``: the paper's control L = B, both directions trained, no certificate."""
-    topology: Literal["all_to_all", "chain", "hub"] = "all_to_all"
-    """Which modules are coupled."""
-    coupling_density: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Share of the entries of B that exist."""
-    gain: NonNegative = 1.0
-    """B starts from N(0, gain² / units)."""
 
     @property
-    def body(self) -> Couplings:
-        """The modules and their feedback."""
+    def module(self) -> AbsoluteValue:
+        """Drawn sparse."""
         module = AbsoluteValue(count=self.n_modules, n_units=self.n_module_units, density=self.density)
-        own = {name: getattr(self, name) for name in ("bound", "n_draws", "radius", "scaled")}
-        couplings = Couplings(coupling=self.coupling, topology=self.topology, density=self.coupling_density)
-        return couplings.substitute({"modules": (module.substitute(own),), "gain": self.gain})
+        return module.substitute({name: getattr(self, name) for name in ("bound", "n_draws", "radius", "scaled")})
