@@ -123,6 +123,24 @@ def cognitive_table() -> list[str]:
     return rows
 
 
+FLIP_FLOP = [(v, g, w) for v, g in (("nn_rnn", 0), ("eager", 0), ("manual", 0)) for w in ((1, 2), (1, 1), (2, 1))]
+FLIP_FLOP += [("eager", 5, (2, 1)), ("manual", 5, (2, 1)), ("manual", 25, (2, 1)), ("manual", 25, (1, 2))]
+
+
+def flip_flop_table() -> list[str]:
+    """50 networks of 64 tanh units on three bits, 256 trials of 100 steps: trials and Adam on both sides."""
+    ours = ask("poprnn_side.py", "flip_flop", "--members", 50, "--batch", 256)["seconds_median"]
+    rows = [_row(["", "seconds a step", "over poprnn"]), "|---" * 3 + "|", _row(["poprnn", f"{ours:.3f}", "1"])]
+    for variant, group, (processes, threads) in FLIP_FLOP:
+        arguments = ["--members", 50 // processes, "--variant", variant, "--group", group, "--threads", threads]
+        arguments += ["--repeats", 3, "--warmup", 1, "--start-at", time.time() + 2 * START_SECONDS]
+        seconds = max(line["seconds_median"] for line in ask_all(processes, "torch_flip_flop.py", *arguments))
+        name = f"{variant}{f', members by {group}' if group else ''}, {processes}×{threads} threads"
+        rows.append(_row([f"PyTorch, {name}", f"{seconds:.3f}", f"{seconds / ours:.1f} ×"]))
+    print("\n".join(rows[2:]), flush=True)
+    return rows
+
+
 def parity_table() -> list[str]:
     """The N-parity job, N = 2…12, alone and with four members; PyTorch trains its networks one after another.
 
@@ -198,7 +216,9 @@ def write(part: str, lines: list[str]) -> None:
 def main() -> None:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=["steps", "cognitive", "parity", "assembly", "own"], default=None)
+    parser.add_argument(
+        "--only", choices=["steps", "cognitive", "flip_flop", "parity", "assembly", "own"], default=None
+    )
     options = parser.parse_args()
     refuse_if_busy()
     if options.only in (None, "steps"):
@@ -208,6 +228,8 @@ def main() -> None:
         write("steps", [*steps_table(SHAPES, peak), "", note])
     if options.only in (None, "cognitive"):
         write("cognitive", cognitive_table())
+    if options.only in (None, "flip_flop"):
+        write("flip_flop", flip_flop_table())
     if options.only in (None, "parity"):
         write("parity", parity_table())
     if options.only in (None, "assembly"):

@@ -136,6 +136,24 @@ def cognitive(options: argparse.Namespace) -> dict:
     return {"workload": "cognitive", "seconds_median": medians, "peak_mb": backend.peak_bytes() / 1e6}
 
 
+def flip_flop(options: argparse.Namespace) -> dict:
+    """Seconds for one training step of 64 tanh units on three bits, trials drawn anew each step."""
+    trainer = make_trainer(
+        pr.tasks.FlipFlop(n_channels=3),
+        pr.cells.VanillaRNN(n_units=64, activation="tanh"),
+        members=options.members,
+        batch=options.batch,
+        optimizer={"kind": "adam", "learning_rate": 1e-3},
+    )
+    trainer._train(1)
+    seconds = []
+    for _ in range(options.repeats):
+        before = time.perf_counter()
+        trainer._train(options.steps_per_call)
+        seconds.append((time.perf_counter() - before) / options.steps_per_call)
+    return {"workload": "flip_flop", "seconds_median": statistics.median(seconds)}
+
+
 def parity(options: argparse.Namespace) -> dict:
     """The N-parity job, from nothing to N solved: compilation included."""
     began = time.perf_counter()
@@ -263,7 +281,7 @@ def vary(options: argparse.Namespace) -> dict:
 def main() -> None:
     """Parse, run, print."""
     parser = argparse.ArgumentParser()
-    workloads = ["step", "assembly", "cognitive", "parity", "peak", "length", "memory", "vary"]
+    workloads = ["step", "assembly", "cognitive", "flip_flop", "parity", "peak", "length", "memory", "vary"]
     parser.add_argument("workload", choices=workloads)
     for name, default in dict(
         members=1,
