@@ -133,7 +133,8 @@ def flip_flop_table() -> list[str]:
     rows = [_row(["", "seconds a step", "over poprnn"]), "|---" * 3 + "|", _row(["poprnn", f"{ours:.3f}", "1"])]
     for variant, group, (processes, threads) in FLIP_FLOP:
         arguments = ["--members", 50 // processes, "--variant", variant, "--group", group, "--threads", threads]
-        arguments += ["--repeats", 3, "--warmup", 1, "--start-at", time.time() + 2 * START_SECONDS]
+        arguments += ["--repeats", 3, "--warmup", 1]
+        arguments += ["--start-at", time.time() + 2 * START_SECONDS] if processes > 1 else []
         seconds = max(line["seconds_median"] for line in ask_all(processes, "torch_flip_flop.py", *arguments))
         name = f"{variant}{f', members by {group}' if group else ''}, {processes}×{threads} threads"
         rows.append(_row([f"PyTorch, {name}", f"{seconds:.3f}", f"{seconds / ours:.1f} ×"]))
