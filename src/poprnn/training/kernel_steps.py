@@ -13,7 +13,7 @@ from poprnn.training.dynamics import Carry, Dynamics, Prepared, context_at
 from poprnn.training.gradient import GradientSteps, Place
 from poprnn.training.methods._skips import Anchors, SkipMethod
 from poprnn.training.methods.contract import Method
-from poprnn.training.steps import Kept, Sequence
+from poprnn.training.steps import Kept, Plan, Read, Sequence
 
 
 def kernel_serves(dynamics: Dynamics, prepared: Prepared, carry: Carry) -> bool:
@@ -44,6 +44,13 @@ class KernelSteps(GradientSteps):
     @property
     def _shape(self) -> ElementWise:
         return cast(ElementWise, self.dynamics.cell.element_wise)
+
+    def __init__(self, dynamics: Dynamics, emit: Read | None, accumulate: Read | None, plan_: Plan) -> None:
+        super().__init__(dynamics, emit, accumulate, plan_)
+        skips, leaks = dynamics.method.reach is not None, self._shape.leak is not None
+        self.needs_drives = native.needs_drives(self._shape.activation, leaks=leaks, skips=skips)
+        if not self.needs_drives:
+            self.plan = plan_._replace(keep_drive=False)
 
     def _form(self, q: Prepared) -> native.Form:
         shape = self._shape
@@ -130,7 +137,9 @@ class KernelSteps(GradientSteps):
     ) -> tuple[Tree, Tree, Tree]:
         """One call, which gives matrix and leak their gradients, too; the input drive's follow from its result."""
         position, base, t0, steps, _ = place
-        drives = (kept.drives, base) if self.plan.keep_drive else (self._drive(q, kept, position, sequence, t0), 0)
+        drives = None
+        if self.needs_drives:
+            drives = (kept.drives, base) if self.plan.keep_drive else (self._drive(q, kept, position, sequence, t0), 0)
         matrix, leak = self._shape.matrix, self._shape.leak
         skips, _ = self._skips(trees.row(kept.states.method, base), g_carry.method, sequence, t0, steps[1])
         g, g_matrix, g_leak, g_drive, g_anchors = native.backward(

@@ -83,6 +83,10 @@ def _load() -> str | None:
     return name
 
 
+TELLING = ("relu", "tanh", "sigmoid", "identity")
+"""Activations whose value tells their slope."""
+
+
 class Form(NamedTuple):
     """Numbers of a block's steps, d(t) = e(t) + h(t-1) M', h(t) = f(d(t)) or h(t-1) + leak (f(d(t)) - h(t-1))."""
 
@@ -150,7 +154,7 @@ def backward(
     form: Form,
     packed: Array,
     states: tuple[Float[Array, "row trial unit"], Count | int],
-    drives: tuple[Float[Array, "row trial unit"], Count | int],
+    drives: tuple[Float[Array, "row trial unit"], Count | int] | None,
     g_after: Float[Array, "time trial unit"],
     g: Float[Array, "trial unit"],
     g_matrix: Float[Array, "unit unit"],
@@ -160,12 +164,13 @@ def backward(
 ) -> tuple[Array, Array, Array | None, Array, tuple[Array, ...]]:
     """Back through a block, from the last of ``steps`` to the first.
 
-    States and drives come with the row where the block begins; ``g`` is the cotangent of its last state, ``g_after``
-    of every state as it is read. Returns the cotangent of the state before the block, the gradients of matrix and leak
-    added to those given, the cotangents of all drives (0 outside of ``steps``), and those of the skips' anchors before
-    the block.
+    States and drives come with the row where the block begins; drives may be left out where :func:`needs_drives` does
+    not ask for them. ``g`` is the cotangent of the last state, ``g_after`` of every state as it is read. Returns the
+    cotangent of the state before the block, the gradients of matrix and leak added to those given, the cotangents of
+    all drives (0 outside of ``steps``), and those of the skips' anchors before the block.
     """
     leak, operands = jnp.zeros(0, jnp.float32) if g_leak is None else g_leak, _operands(skips)
+    drives = drives or (jnp.zeros((0, *g.shape), jnp.float32), 0)
     g, g_matrix, leak, g_drives, *g_anchors = _call(
         "backward",
         (_like(g), _like(g_matrix), _like(leak), _like(g_after), *map(_like, operands[2:])),
@@ -183,6 +188,11 @@ def backward(
         aliases={6: 0, 7: 1, 8: 2, 12: 4, 13: 5},
     )
     return g, g_matrix, None if g_leak is None else leak, g_drives, _anchors(skips, g_anchors)
+
+
+def needs_drives(activation: str, *, leaks: bool, skips: bool) -> bool:
+    """Whether the way back needs the drives; otherwise it has what it needs in the states."""
+    return leaks or skips or activation not in TELLING
 
 
 def marks(

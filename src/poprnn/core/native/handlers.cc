@@ -107,8 +107,9 @@ static ffi::Error backward(Float packed, Float leak, Float slope, Float states, 
   float* out = g_drives->typed_data();
   std::fill_n(out, first * step, 0.0f);
   std::fill_n(out + end * step, (size - end) * step, 0.0f);
+  const float* d = drives.element_count() ? drives.typed_data() + (at[1] + first) * step : nullptr;
   table().backward(activation, slope.typed_data()[0], packed.typed_data(), leak_of(leak),
-                   states.typed_data() + (at[0] + first) * step, drives.typed_data() + (at[1] + first) * step,
+                   states.typed_data() + (at[0] + first) * step, d,
                    g_after.typed_data() + first * step, g_out->typed_data(), out + first * step, g_matrix_out->typed_data(),
                    g_leak_out->typed_data(), trials, n, (int)(end - first),
                    skips_of(marks, skips, first, g_regular_out, g_strategic_out));

@@ -70,6 +70,18 @@ INLINE Floats square_root(Floats x) {
 #endif
 }
 
+// a / b to float precision, for normal b
+INLINE Floats quotient(Floats a, Floats b) {
+#if defined(__AVX512F__)  // a division takes as long as sixteen products
+  Floats r = (Floats)_mm512_rcp14_ps((__m512)b);
+  r = r * (2.0f - b * r);
+  Floats y = a * r;
+  return y + r * (a - b * y);
+#else
+  return a / b;
+#endif
+}
+
 INLINE bool all_below(Floats x, float bound) {
 #if defined(__AVX512F__)
   return _mm512_cmp_ps_mask((__m512)x, _mm512_set1_ps(bound), _CMP_LT_OQ) == 0xffff;

@@ -42,21 +42,29 @@ template <int F> INLINE Floats value(Floats x, Floats s) {
     q = q * z + 1.18534705686654e-04f;
     q = q * z + 2.26843463243900e-03f;
     q = q * z + 4.89352518554385e-03f;
-    Floats y = c * p / q;
+    Floats y = quotient(c * p, q);
     y = x > all(9.0f) ? all(1.0f) : y;  // where 1 is the nearest number
     return x < all(-9.0f) ? all(-1.0f) : y;
   }
   return x;
 }
 
-template <int F> INLINE Floats slope(Floats x, Floats s) {
-  if (F == RELU) return x > 0.0f ? all(1.0f) : Floats{};
-  if (F == LEAKY_RELU) return x > 0.0f ? all(1.0f) : s;
-  if (F == SOFTPLUS) return value<SIGMOID>(x, s);
-  Floats y = value<F>(x, s);
+// f'(x) from y = f(x), for those of which y tells it
+INLINE bool tells_slope(int activation) {
+  return activation == RELU || activation == TANH || activation == SIGMOID || activation == IDENTITY;
+}
+
+template <int F> INLINE Floats slope_at(Floats y) {
+  if (F == RELU) return y > 0.0f ? all(1.0f) : Floats{};
   if (F == SIGMOID) return y * (1.0f - y);
   if (F == TANH) return 1.0f - y * y;
   return all(1.0f);
+}
+
+template <int F> INLINE Floats slope(Floats x, Floats s) {
+  if (F == LEAKY_RELU) return x > 0.0f ? all(1.0f) : s;
+  if (F == SOFTPLUS) return value<SIGMOID>(x, s);
+  return slope_at<F>(value<F>(x, s));
 }
 
 // --- the element-wise part of one step, for all trials ---------------------------------------------------------
@@ -78,7 +86,15 @@ template <int F> static void leak_all(const float* d, const float* h, const floa
     }
 }
 
-// cotangent of the drive from that of the new state, g + g_after
+// cotangent of the drive from that of the new state, g + g_after, and from the new state itself
+template <int F> static void move_back_at(const float* y, const float* g, const float* g_after, float* g_drive, int size) {
+  for (int i = 0; i < size; i += LANES) {
+    const int m = size - i < LANES ? size - i : LANES;
+    store(g_drive + i, (load(g + i, m) + load(g_after + i, m)) * slope_at<F>(load(y + i, m)), m);
+  }
+}
+
+// the same from the drive
 template <int F> static void move_back(const float* d, const float* g, const float* g_after, float* g_drive, int size, float s) {
   for (int i = 0; i < size; i += LANES) {
     const int m = size - i < LANES ? size - i : LANES;
@@ -243,12 +259,14 @@ static void forward(int activation, float s, const float* packed, const float* l
 }
 
 // From the last of `steps` to the first: `g` is the cotangent of the state after them and becomes that of the one before.
+// `drives` may be null where there is no leak, no skip, and the state tells the slope; there they are not read.
 // Cotangents of all drives are left in `g_drives`, the gradients of matrix and leak are added to.
 static void backward(int activation, float s, const float* packed, const float* leak, const float* states,
                      const float* drives, const float* g_after, float* g, float* g_drives, float* g_matrix, float* g_leak,
                      int trials, int n, int steps, const Skips& skips) {
   const size_t size = (size_t)trials * n;
   const int many = at_once(n);
+  if (!leak && !skips.n && tells_slope(activation)) drives = nullptr;
   const float* zeros = skips.n ? (float*)calloc((size_t)many * n, sizeof(float)) : nullptr;
   float* kept = leak ? (float*)malloc(sizeof(float) * many * n) : nullptr;
   for (int r = 0; r < trials; r += many) {
@@ -256,7 +274,7 @@ static void backward(int activation, float s, const float* packed, const float* 
     float* cotangent = g + (size_t)r * n;
     for (int j = steps - 1; j >= 0; --j) {
       const size_t at = j * size + (size_t)r * n;
-      const float *h = states + at, *d = drives + at, *after = g_after + at;
+      const float *h = states + at, *d = drives ? drives + at : nullptr, *after = g_after + at;
       float* g_drive = g_drives + at;
       const Skips now = skips_at(skips, (size_t)j * trials + r);
       const bool begins = skips.n && any(now, rows, BEGINS);
@@ -264,9 +282,10 @@ static void backward(int activation, float s, const float* packed, const float* 
         arrive_back(now, r, after, cotangent, rows, n);
         after = zeros;
       }
-#define BACK(F)                                                                                \
+#define BACK(F)                                                                       \
   leak ? leak_back<F>(d, h, leak, cotangent, after, g_drive, kept, g_leak, rows, n, s) \
-       : move_back<F>(d, cotangent, after, g_drive, rows * n, s)
+  : d  ? move_back<F>(d, cotangent, after, g_drive, rows * n, s)                       \
+       : move_back_at<F>(h + size, cotangent, after, g_drive, rows * n)
       FOR_ACTIVATION(BACK)
 #undef BACK
       if (begins) {  // before the product, which takes the drive's part on to the state
