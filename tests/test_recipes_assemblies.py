@@ -1,0 +1,213 @@
+"""Judges of the recipes about stable assemblies, on planted answers."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from poprnn.core import catalogue
+from poprnn.recipes.contract import scale_of
+from test_recipes import judged
+
+pytestmark = pytest.mark.usefixtures("few_resamples")
+MODULES, SPARSE, FREE = "modules_of_assemblies", "sparse_modules", "unconstrained_couplings"
+SPREAD = np.array([-0.01, 0.0, 0.01])
+
+
+def network(accuracy, *, validation=None, last=None, images=54_000, diverged=0, spread=SPREAD, **attributes):
+    """What ``learned`` returns of a population of this mean accuracy."""
+    values = accuracy + spread
+    values[:diverged] = np.nan
+    curve = np.linspace(0.1, accuracy if validation is None else validation, 4)
+    return xr.Dataset(
+        {
+            "accuracy": ("member", values),
+            "last": ("member", values - 0.01 if last is None else np.full(len(values), last)),
+            "validation": (("epoch", "member"), curve[:, None] + 0.1 * spread),
+        },
+        {"member": np.arange(len(values)), "epoch": np.arange(1, 5)},
+        {"images": images, "tested": 10_000, "data": "mnist, permuted, 28 × 28 pixels", "diverged": diverged,
+         "broken": 0, **attributes},
+    )  # fmt: skip
+
+
+# --- A4, A5, A8, A10 ------------------------------------------------------------------------------------------------
+
+SIZES = (1, 2, 4, 12, 24)
+BY_SIZE = {"sparse": (0.37, 0.89, 0.93, 0.965, 0.97), "svd": (0.62, 0.93, 0.94, 0.95, 0.953)}
+EQUAL = {1: 0.7, 4: 0.8, 16: 0.9, 32: 0.75}
+
+
+def assemblies(
+    sparse=BY_SIZE["sparse"], svd=BY_SIZE["svd"], equal=None, few=(0.9, 0.96), best=None, sizes=SIZES, **options
+):
+    out = {}
+
+    def add(part, kind, n, accuracy, units=32, dataset="mnist", permuted=1, **more):
+        name = f"{part}-{kind}-{n}-{dataset}-{permuted}"
+        attributes = dict(part=part, kind=kind, modules=n, units=units, dataset=dataset, permuted=permuted)
+        out[name] = network(accuracy, **attributes, **options | more)
+
+    for kind, values in (("sparse", sparse), ("svd", svd)):
+        for n, accuracy in zip(sizes, values, strict=False):
+            add("modules", kind, n, accuracy)
+    for n, accuracy in (EQUAL if equal is None else equal).items():
+        add("equal", "sparse", n, accuracy, 32 // n)
+    for n, accuracy in zip((12, 24), few, strict=False):
+        add("couplings", "sparse", n, accuracy)
+    paper = {("mnist", 0): 0.98, ("mnist", 1): 0.965, ("cifar10", 0): 0.65, "svd": 0.53}
+    for at, accuracy in (paper | (best or {})).items():
+        if at == "svd":
+            add("best", "svd", 16, accuracy, dataset="cifar10", permuted=0)
+        else:
+            add("best", "sparse", 16, accuracy, dataset=at[0], permuted=at[1])
+    return out
+
+
+def test_planted_assemblies_pass():
+    found = judged(MODULES, assemblies())
+    assert {k: c.passed for k, c in found.items()} == dict.fromkeys(["A4", "A5", "A8", "A10"], True)
+    assert found["A4"].n == 30 and found["A4"].interval[0] > 0
+    assert all("trained on 54000 images" in c.note and "stand-in" not in c.note for c in found.values())
+
+
+@pytest.mark.parametrize(
+    ("claim", "planted"),
+    [
+        ("A4", dict(sparse=BY_SIZE["sparse"][::-1])),
+        ("A4", dict(svd=(0.9, 0.9, 0.9, 0.9, 0.9))),  # no rise in one kind
+        ("A4", dict(sparse=(0.3, 0.6, 0.8, 0.94, 0.96))),  # no saturation: 2 points more with 24 than with 12
+        ("A4", dict(sparse=(0.63, 0.89, 0.93, 0.965, 0.97))),  # ahead from the beginning
+        ("A4", dict(sparse=(0.3, 0.7, 0.8, 0.94, 0.945))),  # never overtakes
+        ("A5", dict(equal={1: 0.7, 4: 0.8, 16: 0.9, 32: 0.95})),
+        ("A5", dict(equal={1: 0.9, 4: 0.8, 16: 0.7, 32: 0.6})),
+        ("A5", dict(equal={1: 0.8, 4: 0.8, 16: 0.8, 32: 0.8})),
+        ("A8", dict(best={("mnist", 1): 0.93})),
+        ("A8", dict(best={("mnist", 0): 0.95})),
+        ("A8", dict(best={("cifar10", 0): 0.6})),
+        ("A8", dict(best={"svd": 0.56})),
+        ("A10", dict(few=(0.9, 0.9))),
+        ("A10", dict(few=(0.95, 0.9))),
+    ],
+)
+def test_planted_failures_of_assemblies(claim, planted):
+    assert judged(MODULES, assemblies(**planted))[claim].passed is False
+
+
+def test_shuffled_numbers_of_modules_do_not_pass():
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        order = rng.permutation(5)
+        while np.corrcoef(order, np.arange(5))[0, 1] > 0.5:
+            order = rng.permutation(5)
+        shuffled = assemblies(sparse=np.array(BY_SIZE["sparse"])[order])
+        assert judged(MODULES, shuffled)["A4"].passed is False
+
+
+def test_a_small_scale_says_what_it_leaves_out():
+    small = assemblies(sizes=(1, 2, 4), images=9_000, few=(0.5,))
+    found = judged(MODULES, small)
+    assert found["A4"].passed is True and "saturation not judged" in found["A4"].note
+    assert "stand-in: trained on 9000 images" in found["A4"].note and "who is ahead not judged" in found["A4"].note
+    assert found["A8"].passed is None and "not trained on the whole set" in found["A8"].note
+    assert found["A10"].passed is None
+    alone = {name: a for name, a in small.items() if a.attrs["part"] == "modules" and a.attrs["modules"] == 1}
+    assert all(c.passed is None and c.note for c in judged(MODULES, alone).values())
+
+
+def test_the_middle_is_chosen_by_validation_images():
+    lucky = assemblies()
+    for name, a in lucky.items():
+        if a.attrs["part"] == "equal" and a.attrs["modules"] == 16:  # best on the test set only
+            lucky[name] = network(0.9, validation=0.5, **{k: a.attrs[k] for k in ("part", "kind", "modules", "units")})
+    assert "4 modules against 1" in judged(MODULES, lucky)["A5"].measured
+
+
+def test_members_that_diverged_count_as_chance():
+    planted = assemblies(diverged=2, few=(0.9, 0.9))
+    found = judged(MODULES, planted)
+    assert "2 of 3 members" not in found["A4"].note and "20 of 30 members diverged" in found["A4"].note
+    assert found["A10"].passed is False
+
+
+def test_populations_of_modules():
+    scale = scale_of(MODULES, "paper")
+    made = catalogue.find("recipes", MODULES).experiments(scale)
+    best = made["best-sparse-16x32-mnist-True"]
+    assert best.cell.n_units == 512 and best.population.members == 4 and best.task.capacity == 784
+    assert {s.cell.n_units for k, s in made.items() if k.startswith("equal")} == {352}
+    assert made["couplings-sparse-24x32"].replace("cell.coupling_density", 1.0) == made["modules-sparse-24x32"]
+    laptop = catalogue.find("recipes", MODULES).experiments(scale_of(MODULES, "laptop"))
+    assert {(s.task.capacity, s.task.dataset) for s in laptop.values()} == {(196, "mnist_10k")}
+    assert pytest.approx(784 * 0.03) == 196 * 0.12, "as long in units of tau"
+    free = catalogue.find("recipes", FREE).experiments(scale_of(FREE, "laptop"))
+    assert free["feedback"] == laptop["modules-sparse-8x32"], "one population for both"
+    assert free["unconstrained"].replace("cell.coupling", "feedback") == free["feedback"]
+    sparse = catalogue.find("recipes", SPARSE).experiments(scale_of(SPARSE, "laptop"))
+    assert laptop["modules-sparse-4x32"] in sparse.values() and len(set(map(repr, sparse.values()))) == 6
+
+
+def test_assemblies_are_drawn():
+    figures = catalogue.find("recipes", MODULES).draw({}, assemblies())
+    names = [d.name for drawings in figures.values() for d in drawings]
+    assert names == ["by_modules", "training_sparse", "training_svd", "equal_units"]
+    assert catalogue.find("recipes", MODULES).draw({}, {}) == {}
+
+
+# --- A6, A7 ---------------------------------------------------------------------------------------------------------
+
+
+def densities(dense=(0.85, 0.92), sparse=(0.93, 0.94, 0.96, 0.91), small=0.9):
+    out = {}
+
+    def add(part, n, density, bound, accuracy):
+        out[f"{part}-{density}-{bound}"] = network(
+            accuracy, part=part, n_modules=n, density=density, bound=bound, scaled=float(density > 0.2)
+        )
+
+    for density, bound, accuracy in zip((0.265, 0.1), (0.4, 1.0), dense, strict=True):
+        add("dense", 11, density, bound, accuracy)
+    for density, accuracy in zip((0.1, 0.05, 0.033, 0.01), sparse, strict=True):
+        add("sparse", 16, density, 1.0, accuracy)
+    add("entries", 16, 0.033, 0.3, small)
+    return out
+
+
+@pytest.mark.parametrize(
+    ("planted", "passed"),
+    [
+        ({}, True),
+        (dict(dense=(0.85, 0.89)), False),  # under five points
+        (dict(dense=(0.92, 0.85)), False),
+        (dict(sparse=(0.93, 0.97, 0.96, 0.91)), False),
+        (dict(sparse=(0.91, 0.96, 0.94, 0.93)), False),
+        (dict(small=0.96), False),
+        (dict(small=0.99), False),
+    ],
+)
+def test_planted_densities(planted, passed):
+    claim = judged(SPARSE, densities(**planted))["A6"]
+    assert claim.passed is passed and "100 % of modules scaled" in claim.measured
+
+
+def test_densities_that_are_missing_leave_a6_open():
+    some = {k: v for k, v in densities().items() if v.attrs["part"] == "sparse"}
+    claim = judged(SPARSE, some)["A6"]
+    assert claim.passed is False and "figure 5" in claim.note and "no smaller entries" in claim.note
+    assert judged(SPARSE, {})["A6"].passed is None
+
+
+@pytest.mark.parametrize(
+    ("stable", "free", "passed"), [(0.967, 0.47, True), (0.967, 0.8, False), (0.47, 0.967, False), (0.5, 0.5, False)]
+)
+def test_planted_couplings(stable, free, passed):
+    answers = {name: network(a, modules=24) for name, a in (("feedback", stable), ("unconstrained", free))}
+    assert judged(FREE, answers)["A7"].passed is passed
+    diverged = answers | {"unconstrained": network(0.967, modules=24, diverged=3)}
+    assert judged(FREE, diverged)["A7"].passed is (stable > 0.4)
+
+
+def test_sparse_and_unconstrained_are_drawn():
+    figures = catalogue.find("recipes", SPARSE).draw({}, densities())
+    assert [d.name for d in figures["accuracy"]] == ["figure_5", "figure_s2a", "figure_s2b"]
+    answers = {name: network(0.9, modules=24) for name in ("feedback", "unconstrained")}
+    assert [d.name for d in catalogue.find("recipes", FREE).draw({}, answers)["accuracy"]] == ["control"]
