@@ -5,11 +5,13 @@ import pytest
 import xarray as xr
 
 from poprnn.core import catalogue
+from poprnn.recipes._certificate_cases import THEOREMS, alone, coupled, distances, excess
 from poprnn.recipes.contract import scale_of
 from test_recipes import judged
 
 pytestmark = pytest.mark.usefixtures("few_resamples")
 MODULES, SPARSE, FREE = "modules_of_assemblies", "sparse_modules", "unconstrained_couplings"
+COST, CERTIFICATES = "cost_of_stability", "certificates"
 SPREAD = np.array([-0.01, 0.0, 0.01])
 
 
@@ -211,3 +213,154 @@ def test_sparse_and_unconstrained_are_drawn():
     assert [d.name for d in figures["accuracy"]] == ["figure_5", "figure_s2a", "figure_s2b"]
     answers = {name: network(0.9, modules=24) for name in ("feedback", "unconstrained")}
     assert [d.name for d in catalogue.find("recipes", FREE).draw({}, answers)["accuracy"]] == ["control"]
+
+
+# --- A9 -------------------------------------------------------------------------------------------------------------
+
+TASKS = ("go", "anti", "dm1", "flip_flop")
+
+
+def learning(score, steps=100, task="go", kind="leaky", **attributes):
+    """A population that ends at ``score`` and meets the criterion after so many steps."""
+    times = np.arange(50, 1050, 50)
+    course = np.where(times[:, None] >= steps, max(score, 0.9), 0.3) * np.ones(3)
+    data = {
+        "score": ("member", score + SPREAD),
+        "course": (("evaluation", "member"), course),
+        "steps": ("evaluation", times),
+    }
+    return xr.Dataset(
+        data, {"member": np.arange(3)},
+        {"task": task, "kind": kind, "units": "4 × 16", "diverged": 0, "certificate_broken": 0, **attributes},
+    )  # fmt: skip
+
+
+def costs(tasks=TASKS, **changed):
+    """Free networks at 0.95 after 100 steps, certified ones at 0.93 after 150, but for ``changed`` tasks."""
+    out = {}
+    for task in tasks:
+        mine = {"leaky": (0.95, 100), "sparse": (0.93, 150), "svd": (0.8, 5000)} | changed.get(task, {})
+        for kind, (score, steps) in mine.items():
+            out[f"{task}-{kind}"] = learning(score, steps, task, kind)
+    return out
+
+
+@pytest.mark.parametrize(
+    ("changed", "passed"),
+    [
+        ({}, True),
+        (dict(go={"sparse": (0.8, 5000), "svd": (0.94, 150)}), True),  # the other kind will do
+        (dict(go={"sparse": (0.89, 150)}), False),  # six points lost
+        (dict(go={"sparse": (0.95, 250)}), False),  # more than twice as long
+        (dict(go={"sparse": (0.95, 5000)}), False),  # never
+        (dict(go={"leaky": (0.95, 5000), "sparse": (0.92, 5000)}), True),  # neither gets there: the score decides
+        (dict(go={"sparse": (0.8, 100), "svd": (0.95, 5000)}), False),  # each keeps one of both bounds
+        (dict(flip_flop={"leaky": (0.5, 5000)}), False),  # not learned at all: not judged
+    ],
+)
+def test_planted_costs(changed, passed):
+    claim = judged(COST, costs(**changed))["A9"]
+    assert claim.passed is passed and claim.n == 9 * len(TASKS) and "future work" in claim.note
+
+
+def test_few_tasks_are_no_answer():
+    assert judged(COST, costs(tasks=TASKS[:3]))["A9"].passed is False
+    assert judged(COST, {})["A9"].passed is None
+
+
+def test_all_kinds_are_alike_but_for_the_constraint():
+    scale = scale_of(COST, "laptop")
+    made = catalogue.find("recipes", COST).experiments(scale)
+    assert len(scale["tasks"]) >= 4 and len(made) == 3 * len(scale["tasks"])
+    for task in scale["tasks"]:
+        three = [made[f"{task}-{kind}"] for kind in ("leaky", "sparse", "svd")]
+        assert len({(s.cell.n_units, s.cell.dt, s.cell.tau, s.cell.activation) for s in three}) == 1
+        assert len({(s.task, s.training) for s in three}) == 1
+        assert [s.cell.is_certified for s in three] == [False, True, True]
+
+
+def test_costs_are_drawn():
+    figures = catalogue.find("recipes", COST).draw({}, costs())
+    assert [d.name for d in figures["at the end"]] == ["final"] and len(figures["in the course of training"]) == 4
+
+
+# --- A1, A2 ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def cases():
+    """Real answers about few and small cases."""
+    return catalogue.find("recipes", CERTIFICATES).answers({}, scale_of(CERTIFICATES, "smoke", ["cases=3"]), None)
+
+
+def changed(cases, theorem, **values):
+    found = cases[theorem].copy(deep=True)
+    for name, change in values.items():
+        found[name][...] = change(found[name].values)
+    return cases | {theorem: found}
+
+
+def first(value):
+    return lambda a: np.where(np.arange(a.size).reshape(a.shape) == 0, value, a)
+
+
+def test_true_certificates_pass(cases):
+    pytest.importorskip("cvxpy")
+    found = judged(CERTIFICATES, cases)
+    assert found["A1"].passed is True and found["A2"].passed is True and found["A1"].n == 6 * 2 * 3
+
+
+@pytest.mark.parametrize(
+    ("theorem", "values"),
+    [
+        ("1", dict(accepted=first(False))),
+        ("3", dict(refused=first(False))),
+        ("5", dict(excess=first(0.01))),
+        ("6", dict(accepted=first(False))),
+        ("6", dict(refused=first(False))),
+        ("6", dict(corrected=first(False))),
+        ("6", dict(printed=np.ones_like)),
+    ],
+)
+def test_planted_failures_of_certificates(cases, theorem, values):
+    assert judged(CERTIFICATES, changed(cases, theorem, **values))["A1"].passed is False
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        dict(margin=first(-0.1)),
+        dict(rate=lambda a: np.full_like(a, 0.1)),  # a metric at c = 2
+        dict(rate=lambda a: np.full_like(a, np.nan)),  # none where there is one
+        dict(excluded=np.zeros_like),
+        dict(excluded=np.ones_like),
+    ],
+)
+def test_planted_failures_of_the_counterexample(cases, values):
+    pytest.importorskip("cvxpy")
+    assert judged(CERTIFICATES, changed(cases, "7", **values))["A2"].passed is False
+
+
+def test_the_counterexample_wants_a_solver_and_both_sides(cases, monkeypatch):
+    assert judged(CERTIFICATES, cases | {"7": xr.Dataset()})["A2"].passed is None
+    if "c" in cases["7"].dims:
+        assert judged(CERTIFICATES, cases | {"7": cases["7"].isel(c=[1])})["A2"].passed is None
+
+
+def test_a_wrong_rate_is_seen_in_simulation():
+    """Weights at the wrong side of the boundary, with the certificate of the right one."""
+    rng = np.random.default_rng(0)
+    good = [THEOREMS["1"](rng, 4, 0.6) for _ in range(4)]
+    systems = alone(good)
+    apart = distances(rng, systems, "relu")
+    assert apart.shape == (201, 4) and excess(apart, systems.rate).max() < 1e-3
+    assert excess(apart, systems.rate + 0.5).max() > 1e-3
+    pairs = coupled(rng, good, 5.0)
+    assert excess(distances(rng, pairs, "tanh"), pairs.rate).max() < 1e-3
+    wrong = pairs._replace(L=np.abs(pairs.L))
+    assert excess(distances(rng, wrong, "tanh"), wrong.rate).max() > 0.1
+
+
+def test_certificates_are_drawn(cases):
+    names = [d.name for d in catalogue.find("recipes", CERTIFICATES).draw({}, cases)["certificates"]]
+    assert names[0] == "distances"
