@@ -1,17 +1,21 @@
 """Judges of the recipes about stable assemblies, on planted answers."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import xarray as xr
 
+import poprnn as pr
 from poprnn.core import catalogue
 from poprnn.recipes._certificate_cases import THEOREMS, alone, coupled, distances, excess
+from poprnn.recipes.certified_training import certified
 from poprnn.recipes.contract import scale_of
 from test_recipes import judged
 
 pytestmark = pytest.mark.usefixtures("few_resamples")
 MODULES, SPARSE, FREE = "modules_of_assemblies", "sparse_modules", "unconstrained_couplings"
-COST, CERTIFICATES = "cost_of_stability", "certificates"
+COST, CERTIFICATES, TRAINING = "cost_of_stability", "certificates", "certified_training"
 SPREAD = np.array([-0.01, 0.0, 0.01])
 
 
@@ -364,3 +368,88 @@ def test_a_wrong_rate_is_seen_in_simulation():
 def test_certificates_are_drawn(cases):
     names = [d.name for d in catalogue.find("recipes", CERTIFICATES).draw({}, cases)["certificates"]]
     assert names[0] == "distances"
+
+
+# --- A3 -------------------------------------------------------------------------------------------------------------
+
+
+def kept_assembly(name, change=None, **attributes):
+    """What is measured of an assembly of three members, or of the control."""
+    data = {
+        "certified": ("member", np.full(3, name != "unconstrained")),
+        "step_certified": ("member", np.array([True, True, False])),
+        "worst_factor": ("member", np.array([0.99, 1.0, 1.7])),  # steps that are not certified may lead apart
+        "pair_rate": (("member", "pair"), np.full((3, 2), 0.05)),
+        "step": ("member", np.full(3, 0.12)),
+    }
+    if name != "unconstrained":
+        data |= {
+            "before": ("member", np.ones(3, bool)),
+            "after": ("member", np.ones(3, bool)),
+            "rate": (("member", "moment"), np.full((3, 2), 0.1)),
+            "drawn": (("member", "size", "draw"), np.ones((3, 2, 2), bool)),
+            "kept": (("epoch", "member"), np.ones((4, 3), bool)),
+            "rates": (("epoch", "member"), np.full((4, 3), 0.1)),
+        }
+    for key, value in (change or {}).items():
+        data[key][1].flat[-1] = value
+    attributes = {"name": name, "members": 3, "diverged": 0, "certificate_broken": 0} | attributes
+    return xr.Dataset(data, {"member": np.arange(3)}, attributes)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "attributes", "passed"),
+    [
+        ("nested", {}, {}, True),
+        ("nested", dict(before=False), {}, False),
+        ("nested", dict(kept=False), {}, False),
+        ("nested", dict(after=False), {}, False),
+        ("nested", dict(drawn=False), {}, False),
+        ("nested", dict(certified=False), {}, False),
+        ("nested", dict(rate=-0.1), {}, False),
+        ("nested", dict(step_certified=True), {}, False),  # a certified step leads apart
+        ("nested", {}, dict(certificate_broken=1), False),
+        ("unconstrained", dict(certified=True), {}, False),
+    ],
+)
+def test_planted_certificates_in_training(name, change, attributes, passed):
+    answers = {n: kept_assembly(n) for n in ("feedback", "nested", "unconstrained")}
+    answers[name] = kept_assembly(name, change, **attributes)
+    claim = judged(TRAINING, answers)["A3"]
+    assert claim.passed is passed and claim.n == 9
+    assert "12 of 12" in claim.measured
+
+
+def test_an_assembly_of_which_nobody_is_left_is_not_judged():
+    lost = xr.Dataset(coords={"member": np.zeros(0, int)}, attrs=kept_assembly("nested", diverged=3).attrs)
+    claim = judged(TRAINING, {"feedback": kept_assembly("feedback"), "nested": lost})["A3"]
+    assert claim.passed is False and "3 of 3 members diverged" in claim.note and "nobody is left" in claim.note
+
+
+def test_certificates_are_asked_of_what_is_stored():
+    """A module that training left uncertified is seen, at the moment it happened and with any B."""
+    cell = pr.cells.Assembly(modules=(pr.modules.AbsoluteValue(n_units=3, count=2, density=0.3),))
+    run = pr.from_arrays(pr.tasks.SequentialImages(pool=4), cell, {})
+    found = certified(run, n_draws=2, sizes=(1.0, 100.0))
+    assert found["before"].all() and found["after"].all() and found["drawn"].all() and found["drawn"].shape == (1, 2, 2)
+    fixed = run.parameters.fixed | {"W_0": np.full_like(run.parameters.fixed["W_0"], 2.0)}
+    later = dataclasses.replace(run, parameters=run.parameters._replace(fixed=fixed))
+    found = certified(later, n_draws=1, sizes=(1.0,))
+    assert found["before"].all() and not found["after"].any() and not found["drawn"].any()
+
+
+def test_assemblies_to_be_certified():
+    scale = scale_of(TRAINING, "laptop")
+    made = catalogue.find("recipes", TRAINING).experiments(scale)
+    assert {n: s.cell.is_certified for n, s in made.items()} == dict.fromkeys(scale["assemblies"], True) | {
+        "unconstrained": False
+    }
+    assert {s.cell.n_units for s in made.values()} <= {32, 40} and scale["gains"] == sorted(scale["gains"])
+    with pytest.raises(pr.ConfigurationError, match="assemblies: 'nestd'; did you mean 'nested'"):
+        catalogue.find("recipes", TRAINING).experiments(scale | {"assemblies": ["nestd"]})
+
+
+def test_certified_training_is_drawn():
+    answers = {n: kept_assembly(n) for n in ("feedback", "unconstrained")}
+    figures = catalogue.find("recipes", TRAINING).draw({}, answers)
+    assert [d.name for d in figures["assemblies"]] == ["rates", "pairs"]
