@@ -218,7 +218,7 @@ def draw(runs: dict[str, Run], answers: dict[str, xr.Dataset]) -> dict[str, Any]
     if series:
         figures["modules"] = [
             over("by_modules", series, "modules of 32 units", "accuracy on the test set", f"Figure 4: {said}.",
-                 log_x=True)
+                 whole_x=True)
         ]  # fmt: skip
         for kind, mine in by_kind.items():
             if mine:
