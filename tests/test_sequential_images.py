@@ -30,8 +30,7 @@ from test_tasks import keys
 
 DIGITS = pr.tasks.SequentialImages(pool=4)
 RNG = np.random.default_rng(0)
-REAL = [Path(__file__).parents[2] / "shared/data/mnist"]
-REAL = [Path(os.environ["POPRNN_DATA"]) / "mnist"] * ("POPRNN_DATA" in os.environ) + REAL
+REAL = [Path(os.environ.get("POPRNN_DATA", "nowhere")) / "mnist", Path(__file__).parents[2] / "shared/data/mnist"]
 
 
 def idx(array):

@@ -21,6 +21,8 @@ from poprnn.training.settings import Population, Setup, Training
 CHANCE = 0.1
 """Accuracy of guessing one of ten classes; members that diverged count so."""
 WORDS = {"sparse": "Sparse Combo Net", "svd": "SVD Combo Net"}
+FULL = 45_000
+"""Images that a set has at least, not to be a stand-in for the paper's (CIFAR-10's, without those to validate)."""
 N_VALIDATED = 1000
 """Images of an evaluation, at least (our choice)."""
 
@@ -115,19 +117,13 @@ def accuracy(answer: xr.Dataset, name: str = "accuracy") -> np.ndarray:
 # --- verdicts ------------------------------------------------------------------------------------------------------
 
 
-def verdict(rule: dict[str, Any], answers: Iterable[xr.Dataset], full: int = 45_000) -> Verdict:
-    """One to be filled, which says what was trained on, and who was lost.
-
-    Args:
-        rule: of the claim.
-        answers: that it is about.
-        full: images that a set must have, at least, not to be a stand-in.
-    """
+def verdict(rule: dict[str, Any], answers: Iterable[xr.Dataset]) -> Verdict:
+    """One to be filled, which says what was trained on, and who was lost."""
     answers = list(answers)
     out = Verdict(rule)
     for data in dict.fromkeys((a.attrs["images"], a.attrs["tested"], a.attrs["data"]) for a in answers):
         words = f"trained on {data[0]} images ({data[2]}), tested on {data[1]}"
-        out.note(("stand-in: " if data[0] < full else "") + words)
+        out.note(("stand-in: " if data[0] < FULL else "") + words)
     for what, words in (("diverged", "diverged and count as chance"), ("broken", "lost their certificate")):
         lost = sum(a.attrs[what] for a in answers)
         if lost:

@@ -103,7 +103,7 @@ def coupled(rng: np.random.Generator, cases: list[Case], strength: float) -> Sys
     n = single.W.shape[1]
     other = Systems(*(np.roll(a, -1, axis=0) for a in single))
     R, S = (np.stack([root(M) for M in s.metric]) for s in (single, other))
-    B = rng.normal(size=(len(cases), n, n))
+    B: Any = rng.normal(size=(len(cases), n, n))
     B *= strength / np.linalg.norm(B, 2, axis=(1, 2))[:, None, None]
     B = np.linalg.solve(R, B @ S)
     zero = np.zeros_like(B)
@@ -123,9 +123,9 @@ def distances(rng: np.random.Generator, systems: Systems, nonlinearity: str) -> 
     phi = NONLINEARITIES[nonlinearity]
     starts = 3 * rng.normal(size=(2, n_cases, n))
     inputs = np.repeat(5 * rng.normal(size=(N_STEPS // HELD, n_cases, n)), HELD, axis=0)
-    R = np.stack([root(M) for M in systems.metric])
+    roots = np.stack([root(M) for M in systems.metric])
     with backend.precision(64):
-        W, L, R = (jnp.asarray(a) for a in (systems.W, systems.L, R))
+        W, L, R = (jnp.asarray(a) for a in (systems.W, systems.L, roots))
         apply = lambda A, x: jnp.einsum("cij,pcj->pci", A, x)
         length = lambda x: jnp.linalg.norm(jnp.einsum("cij,cj->ci", R, x[0] - x[1]), axis=1)
 

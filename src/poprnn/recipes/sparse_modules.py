@@ -59,7 +59,7 @@ def answers(runs: dict[str, Run], scale: dict[str, Any], ask: Any) -> dict[str, 
 def judge(answers: dict[str, xr.Dataset], about: dict[str, Any]) -> list[Claim]:
     """Verdict on A6."""
     (rule,) = about["claims"]
-    out = verdict(rule, answers.values(), full=45_000)
+    out = verdict(rule, answers.values())
     part = lambda name: [a for a in answers.values() if a.attrs["part"] == name]
     for a in answers.values():
         words = f", {100 * a.attrs['scaled']:.0f} % of modules scaled" if a.attrs["scaled"] > 0 else ""

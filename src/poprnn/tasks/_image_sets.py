@@ -12,6 +12,8 @@ from poprnn.core.arrays import Int
 from poprnn.core.errors import ConfigurationError
 from poprnn.tasks._image_files import Source, cache, contents, fetch, read_cifar, read_idx, read_json_digits
 
+PLACES = ("*", "cifar-10-batches-bin/*", "package/src/digits/*")
+"""Where files of a set are, below its folder."""
 Pictures = tuple[Int[np.ndarray, "image row column channel"], Int[np.ndarray, "image"]]
 """Images of bytes, and their classes."""
 
@@ -52,9 +54,11 @@ def load(name: str, folder: str | None, download: bool) -> Images:
     where = cache(about.folder) if folder is None else Path(folder).expanduser()
     if download:
         for source in about.sources:
-            if contents(where, source.name.removesuffix(".gz")) is None:
+            unpacked = where / source.name.removesuffix(".gz")
+            if not unpacked.is_file():
                 fetch(source, where)
-    stamps = [(p.name, p.stat().st_mtime_ns, p.stat().st_size) for p in where.glob("**/*")] if about.sources else []
+    files = [path for pattern in PLACES for path in where.glob(pattern)] if about.sources else []
+    stamps = [(p.name, p.stat().st_mtime_ns, p.stat().st_size) for p in files]
     return _read(name, where, tuple(sorted(stamps)))
 
 
