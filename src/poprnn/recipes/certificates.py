@@ -99,17 +99,16 @@ def no_metric(scale: dict[str, Any]) -> xr.Dataset:
     (0, 1) have a product with a negative eigenvalue, ``excluded`` (then there can be none); all (c)."""
     if not inequalities.is_available():
         return xr.Dataset()
-    rows = []
+    rows: list[tuple[float, float, bool]] = []
     for c in scale["turning"]:
         W = turning(c)
         J = [W * D - np.eye(2) for D in slope_corners(2)[[1, 2]]]
         values = np.linalg.eigvals(J[0] @ J[1])
         excluded = bool(((np.abs(values.imag) < 1e-6) & (values.real < 0)).any())
         rows.append((symmetric_margin(W), inequalities.constant_metric(W).rate, excluded))
-    margin, rate, excluded = (list(column) for column in zip(*rows, strict=True))
-    return xr.Dataset(
-        {"margin": ("c", margin), "rate": ("c", rate), "excluded": ("c", excluded)}, {"c": list(scale["turning"])}
-    )
+    names = ("margin", "rate", "excluded")
+    columns = {name: ("c", list(column)) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
+    return xr.Dataset(columns, {"c": list(scale["turning"])})
 
 
 # --- verdicts ------------------------------------------------------------------------------------------------------

@@ -178,7 +178,9 @@ def _judge_network(out: Verdict, name: str, found: xr.Dataset, rule: dict[str, A
     if len(factors):
         words += f", distances times {factors.max():.6g} at most"
     fine = all(held.all() for held in always.values()) and found.attrs["certificate_broken"] == 0
-    out.clause(fine and nearer and (rates > 0).all(), f"{name}: {words}; rates {brackets((rates.min(), rates.max()))}")
+    out.clause(
+        bool(fine and nearer and (rates > 0).all()), f"{name}: {words}; rates {brackets((rates.min(), rates.max()))}"
+    )
 
 
 # --- figures -------------------------------------------------------------------------------------------------------

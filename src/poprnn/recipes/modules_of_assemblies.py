@@ -153,22 +153,20 @@ def _judge_equal(answers: Answers, rule: dict[str, Any]) -> Claim:
 def _judge_best(answers: Answers, rule: dict[str, Any]) -> Claim:
     mine = [a for a in answers.values() if a.attrs["part"] == "best"]
     out = verdict(rule, mine)
+    key = lambda a: (a.attrs["dataset"], a.attrs["permuted"], a.attrs["kind"])
+    whole = {key(a): a for a in mine if a.attrs["images"] >= rule["images"]}
     for dataset, permuted, paper in rule["best"]:
-        at = [
-            a
-            for a in mine
-            if (a.attrs["dataset"], a.attrs["permuted"], a.attrs["kind"]) == (dataset, permuted, "sparse")
-        ]
-        if not at or at[0].attrs["images"] < rule["images"]:
-            out.unjudged(f"{dataset}{', permuted' * permuted}: not trained on the whole set at this scale")
+        words, found = f"{dataset}{', permuted' * permuted}", whole.get((dataset, permuted, "sparse"))
+        if found is None:
+            out.unjudged(f"{words}: not trained on the whole set at this scale")
             continue
-        best = float(accuracy(at[0]).max())
-        out.clause(abs(best - paper) <= rule["within"], f"{dataset}{', permuted' * permuted}: best {100 * best:.2f}, "
-                   f"mean {100 * accuracy(at[0]).mean():.2f} of {at[0].sizes['member']}")  # fmt: skip
-    bounded = [a for a in mine if (a.attrs["dataset"], a.attrs["kind"]) == ("cifar10", "svd")]
-    for at in (a for a in bounded if a.attrs["images"] >= rule["images"]):
-        found = float(accuracy(at).max())
-        out.clause(found < rule["svd_under"], f"SVD Combo Net on cifar10: best {100 * found:.2f}")
+        best, mean = float(accuracy(found).max()), float(accuracy(found).mean())
+        words += f": best {100 * best:.2f}, mean {100 * mean:.2f} of {found.sizes['member']}"
+        out.clause(abs(best - paper) <= rule["within"], words)
+    bounded = whole.get(("cifar10", 0, "svd"))
+    if bounded is not None:
+        best = float(accuracy(bounded).max())
+        out.clause(best < rule["svd_under"], f"SVD Combo Net on cifar10: best {100 * best:.2f}")
     return out.claim()
 
 

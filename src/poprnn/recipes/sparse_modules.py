@@ -48,10 +48,8 @@ def answers(runs: dict[str, Run], scale: dict[str, Any], ask: Any) -> dict[str, 
     out = {}
     for net in nets(scale):
         run = runs[net.label]
-        draws = np.concatenate(
-            [np.ravel(a) for name, a in run.parameters.fixed.items() if name.startswith("n_draws")] or [[]]
-        )
-        scaled = float(np.mean(draws == 0)) if len(draws) else float("nan")
+        draws = np.array([a for name, a in run.parameters.fixed.items() if name.startswith("n_draws")])
+        scaled = float(np.mean(draws == 0)) if draws.size else float("nan")
         out[net.label] = learned(ask, net.label, run, scaled=scaled, **net._asdict())
     return out
 
