@@ -101,7 +101,7 @@ def test_planted_failures_of_assemblies(claim, planted):
 
 def test_shuffled_numbers_of_modules_do_not_pass():
     rng = np.random.default_rng(0)
-    for _ in range(5):
+    for _ in range(2):
         order = rng.permutation(5)
         while np.corrcoef(order, np.arange(5))[0, 1] > 0.5:
             order = rng.permutation(5)
@@ -284,8 +284,8 @@ def test_all_kinds_are_alike_but_for_the_constraint():
 
 
 def test_costs_are_drawn():
-    figures = catalogue.find("recipes", COST).draw({}, costs())
-    assert [d.name for d in figures["at the end"]] == ["final"] and len(figures["in the course of training"]) == 4
+    figures = catalogue.find("recipes", COST).draw({}, costs(tasks=TASKS[:1]))
+    assert [d.name for d in figures["at the end"]] == ["final"] and len(figures["in the course of training"]) == 1
 
 
 # --- A1, A2 ---------------------------------------------------------------------------------------------------------
@@ -430,8 +430,8 @@ def test_certificates_are_asked_of_what_is_stored():
     """A module that training left uncertified is seen, at the moment it happened and with any B."""
     cell = pr.cells.Assembly(modules=(pr.modules.AbsoluteValue(n_units=3, count=2, density=0.3),))
     run = pr.from_arrays(pr.tasks.SequentialImages(pool=4), cell, {})
-    found = certified(run, n_draws=2, sizes=(1.0, 100.0))
-    assert found["before"].all() and found["after"].all() and found["drawn"].all() and found["drawn"].shape == (1, 2, 2)
+    found = certified(run, n_draws=1, sizes=(1.0, 100.0))
+    assert found["before"].all() and found["after"].all() and found["drawn"].all() and found["drawn"].shape == (1, 2, 1)
     fixed = run.parameters.fixed | {"W_0": np.full_like(run.parameters.fixed["W_0"], 2.0)}
     later = dataclasses.replace(run, parameters=run.parameters._replace(fixed=fixed))
     found = certified(later, n_draws=1, sizes=(1.0,))

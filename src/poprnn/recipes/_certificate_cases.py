@@ -1,5 +1,6 @@
 """Weights that a theorem must accept or refuse, and what pairs of trajectories do under those it accepts."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -120,27 +121,30 @@ def coupled(rng: np.random.Generator, cases: list[Case], strength: float) -> Sys
 def distances(rng: np.random.Generator, systems: Systems, nonlinearity: str) -> Float[np.ndarray, "time case"]:
     """Distance in the metric of two trajectories of every system under the same random inputs, divided by the first."""
     n_cases, n = systems.W.shape[:2]
-    phi = NONLINEARITIES[nonlinearity]
     starts = 3 * rng.normal(size=(2, n_cases, n))
     inputs = np.repeat(5 * rng.normal(size=(N_STEPS // HELD, n_cases, n)), HELD, axis=0)
     roots = np.stack([root(M) for M in systems.metric])
     with backend.precision(64):
-        W, L, R = (jnp.asarray(a) for a in (systems.W, systems.L, roots))
-        apply = lambda A, x: jnp.einsum("cij,pcj->pci", A, x)
-        length = lambda x: jnp.linalg.norm(jnp.einsum("cij,cj->ci", R, x[0] - x[1]), axis=1)
+        out = np.asarray(_lengths(systems.W, systems.L, roots, starts, inputs, nonlinearity))
+    return out / out[0]
 
-        def step(x: Any, u: Any) -> tuple[Any, Any]:
-            f = lambda x: -x + apply(W, phi(x)) + apply(L, x) + u
-            a = f(x)
-            b = f(x + DT / 2 * a)
-            c = f(x + DT / 2 * b)
-            x = x + DT / 6 * (a + 2 * b + 2 * c + f(x + DT * c))
-            return x, length(x)
 
-        first = jnp.asarray(starts)
-        later = lax.scan(step, first, jnp.asarray(inputs))[1]
-        out = jnp.concatenate([length(first)[None], later])
-        return np.asarray(out / out[0])
+@functools.partial(jax.jit, static_argnames="nonlinearity")
+def _lengths(W: Any, L: Any, roots: Any, starts: Any, inputs: Any, nonlinearity: str) -> Any:
+    """Of the differences, at the start and after every step, by the Runge-Kutta scheme."""
+    phi = NONLINEARITIES[nonlinearity]
+    apply = lambda A, x: jnp.einsum("cij,pcj->pci", A, x)
+    length = lambda x: jnp.linalg.norm(jnp.einsum("cij,cj->ci", roots, x[0] - x[1]), axis=1)
+
+    def step(x: Any, u: Any) -> tuple[Any, Any]:
+        f = lambda x: -x + apply(W, phi(x)) + apply(L, x) + u
+        a = f(x)
+        b = f(x + DT / 2 * a)
+        c = f(x + DT / 2 * b)
+        x = x + DT / 6 * (a + 2 * b + 2 * c + f(x + DT * c))
+        return x, length(x)
+
+    return jnp.concatenate([length(starts)[None], lax.scan(step, starts, inputs)[1]])
 
 
 def excess(apart: Float[np.ndarray, "time case"], rate: Float[np.ndarray, "case"]) -> Float[np.ndarray, "case"]:
