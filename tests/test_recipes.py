@@ -368,6 +368,8 @@ def test_a_claim_about_populations_that_diverged_does_not_pass(name, tmp_path):
     module = catalogue.find("recipes", name)
     scale = scale_of(name, "smoke")
     runs = {label: diverged(setup) for label, setup in module.experiments(scale).items()}
+    if not runs:
+        pytest.skip("trains nothing")
     found = module.answers(runs, scale, Questions(tmp_path))
     claims = module.judge(found, recipe_files.read(name))
     assert claims and not any(claim.passed for claim in claims) and all(claim.note for claim in claims)

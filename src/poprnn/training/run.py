@@ -168,7 +168,7 @@ class Run:
     """One word per member: ``solved``, ``budget_spent``, ``diverged``, …, ``training`` if interrupted."""
     history: History = dataclasses.field(default_factory=History)
     snapshots: dict[str, Snapshot] = dataclasses.field(default_factory=dict)
-    """``stage_003`` (the fourth stage passed) or ``epoch_0010``."""
+    """``stage_003`` (the fourth stage passed), ``epoch_00010`` or ``best``."""
     progress: Tree = None
     """Place in the curriculum, stacked."""
     manifest: dict[str, Any] = dataclasses.field(default_factory=dict)

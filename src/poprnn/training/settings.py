@@ -74,8 +74,9 @@ class Training(Blueprint):
     """Rules that end a member, beside divergence and the budget."""
     trainable: Tuple[str] | None = None
     """Arrays or groups (readout, recurrent, input) to train; ``None``: all that the cell trains."""
-    snapshots: Literal["stages", "none"] | PositiveInt = "stages"
-    """Keep weights whenever a member passes a stage, every so many epochs, or never."""
+    snapshots: Literal["stages", "best", "none"] | PositiveInt = "stages"
+    """Keep weights whenever a member passes a stage, of the epoch at which a member's score (its mean over heads) was
+    best, every so many epochs, or never."""
     state_memory_mb: PositiveInt = 512
     """States of one member kept between the passes; longer trials are run again in segments on the way back."""
 

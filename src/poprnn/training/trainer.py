@@ -201,12 +201,27 @@ class Trainer:
             return
         if every == "stages":
             moments = {f"stage_{s:03d}": passed & (stage == s) for s in np.unique(stage[passed])}
+        elif every == "best":
+            better = active & self._is_best()
+            moments = {"best": better} if better.any() else {}
         else:
             moments = {f"epoch_{epoch:05d}": active} if epoch % every == 0 else {}
         for name, reached in moments.items():
             self.snapshots[name] = Snapshot.of(self.state.parameters, reached, epoch, self.snapshots.get(name))
             if self.folder:
                 self.folder.save_snapshot(name, self.snapshots[name])
+
+    def _is_best(self) -> np.ndarray:
+        """``[member]``: whose score at this evaluation is above that of the snapshot that is kept, if there is one."""
+        scores = self.history[f"scores/{self.setup.task.score}"].reshape(len(self.history), len(self.active), -1)
+        known = np.isfinite(scores)
+        mean = np.where(known, scores, 0).sum(axis=-1) / np.maximum(known.sum(axis=-1), 1)
+        kept = self.snapshots.get("best")
+        if kept is None:
+            return np.ones(len(self.active), bool)
+        # of a run that was killed since, the snapshot may be lost: then any is better than none
+        before = np.where(kept.reached, mean[kept.epoch - 1, np.arange(len(self.active))], -np.inf)
+        return mean[-1] > before
 
     def _update(self, done: int, *, evaluated: bool, record: dict[str, np.ndarray]) -> Update:
         training = self.setup.training
