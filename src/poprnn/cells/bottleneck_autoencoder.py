@@ -49,7 +49,14 @@ class BottleneckAutoencoder(Cell):
 
     Arrays, n = n_units: W [n, n], W_feedback [n, n], W_in [n, input], W_bottleneck [code, n], W_decoder [n, code] with
     k (or k c) code numbers, W_out [output, n], and the b's and bias. Start: every matrix ~ U(±1/sqrt(columns)), its
-    bias too; ``W_feedback`` only with feedback. The activity of the cell is h.
+    bias too; W, W_feedback and bias times ``recurrent_gain``, ``feedback_gain`` and ``bias_gain``. ``W_feedback`` only
+    with feedback. The activity of the cell is h.
+
+    Sending at every step what has not been sent yet (gating) needs encoder units that leave their linear range at some
+    steps and not at others; what a network without any sends spans k dimensions for ever. With all gains 1 nothing in
+    the network depends on the step at the start, and many members never begin to gate. A large bias, which moves the
+    decoder through its first steps, and a large feedback, which makes that shift the encoder, start them off
+    (docs/decisions.md has the comparison; recipe ``serial_and_parallel`` uses it).
 
     After Graetz, Haimerl, McNamee & Renart, Exploring trade-offs between sequential and parallel computation in
     recurrent neural networks, whose text gives no equations: form, sizes and defaults are our choices. Gumbel-softmax:
@@ -86,6 +93,12 @@ class BottleneckAutoencoder(Cell):
     """Slope of ``leaky_relu`` below zero."""
     feedback: bool = True
     """Whether the encoder sees the decoder."""
+    recurrent_gain: NonNegative = 1.0
+    """Scale of W at the start (our choice: 1, as all other arrays have)."""
+    feedback_gain: NonNegative = 1.0
+    """Scale of W_feedback at the start (our choice: 1)."""
+    bias_gain: NonNegative = 1.0
+    """Scale of bias, the decoder's, at the start (our choice: 1)."""
     squash: bool = False
     """Continuous: whether a is passed through tanh."""
     noise: NonNegative = 0.0
@@ -137,11 +150,12 @@ class BottleneckAutoencoder(Cell):
         biases = {"b_encoder": "W_in", "b_bottleneck": "W_bottleneck", "bias": "W", "b_out": "W_out"}
         if self.feedback:
             matrices["W_feedback"] = (n, n)
+        gains = {"W": self.recurrent_gain, "W_feedback": self.feedback_gain, "bias": self.bias_gain}
         shapes: dict[str, tuple[tuple[int, ...], int]] = {name: (shape, shape[1]) for name, shape in matrices.items()}
         shapes |= {name: (matrices[matrix][:1], matrices[matrix][1]) for name, matrix in biases.items()}
         keys = jax.random.split(key, len(shapes))
         trainable = {
-            name: jax.random.uniform(k, shape, minval=-(columns**-0.5), maxval=columns**-0.5)
+            name: gains.get(name, 1.0) * jax.random.uniform(k, shape, minval=-(columns**-0.5), maxval=columns**-0.5)
             for k, (name, (shape, columns)) in zip(keys, shapes.items(), strict=True)
         }
         return Parameters(trainable, {})

@@ -18,7 +18,7 @@ def population(
     steps: int | None = None,
     **training: Any,
 ) -> Setup:
-    """One population: the scale's size, batch and learning rate, which falls to 0 in half a cosine unless given.
+    """One population: the scale's seed, size, batch and learning rate, which falls to 0 in half a cosine unless given.
 
     Training steps are evaluated ``scale["evaluations"]`` times. No monitor ends a member: all have the same budget.
     """
@@ -35,7 +35,7 @@ def population(
         "snapshots": "none",
     }
     return Setup(
-        population=Population(members=scale["members"]),
+        population=Population(members=scale["members"], seed=scale["seed"]),
         task=task,
         cell=BottleneckAutoencoder(n_units=scale["n_units"], **cell),
         training=Training(**options | training),  # type: ignore[arg-type]

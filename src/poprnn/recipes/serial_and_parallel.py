@@ -22,14 +22,18 @@ def label(d: int, k: int, steps: int, feedback: bool = True) -> str:
 
 
 def experiments(scale: dict[str, Any]) -> dict[str, Setup]:
-    """Every width, number of steps and dimension; beside each width the feed-forward autoencoder."""
+    """Every width, number of steps and dimension; beside each width the feed-forward autoencoder.
+
+    Only those with feedback start from large gains: a feed-forward one has nothing to gate.
+    """
     out = {}
+    gains = {name: scale[name] for name in ("recurrent_gain", "feedback_gain", "bias_gain")}
     for d in scale["dimensions"]:
         inputs = Gaussian(n_dimensions=d)
         for k in [k for k in scale["widths"] if k <= d]:
             for steps in scale["n_steps"]:
                 task = StaticVectors(inputs=inputs, n_steps=steps)
-                out[label(d, k, steps)] = population(scale, task, {"width": k})
+                out[label(d, k, steps)] = population(scale, task, {"width": k} | gains)
             task = StaticVectors(inputs=inputs, n_steps=1)
             out[label(d, k, 1, False)] = population(scale, task, {"width": k, "feedback": False})
     return out
