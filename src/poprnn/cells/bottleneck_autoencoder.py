@@ -49,14 +49,14 @@ class BottleneckAutoencoder(Cell):
 
     Arrays, n = n_units: W [n, n], W_feedback [n, n], W_in [n, input], W_bottleneck [code, n], W_decoder [n, code] with
     k (or k c) code numbers, W_out [output, n], and the b's and bias. Start: every matrix ~ U(±1/sqrt(columns)), its
-    bias too; W, W_feedback and bias times ``recurrent_gain``, ``feedback_gain`` and ``bias_gain``. ``W_feedback`` only
-    with feedback. The activity of the cell is h.
+    bias too; then W times ``recurrent_gain``, W_feedback ``feedback_gain``, bias and b_encoder ``bias_gain``.
+    ``W_feedback`` only with feedback. The activity of the cell is h.
 
-    Sending at every step what has not been sent yet (gating) needs encoder units that leave their linear range at some
-    steps and not at others; what a network without any sends spans k dimensions for ever. With all gains 1 nothing in
-    the network depends on the step at the start, and many members never begin to gate. A large bias, which moves the
-    decoder through its first steps, and a large feedback, which makes that shift the encoder, start them off
-    (docs/decisions.md has the comparison; recipe ``serial_and_parallel`` uses it).
+    What a linear network sends spans k dimensions, however long it sends. Sending what has not been sent yet (gating)
+    needs encoder units whose slopes differ between steps. With small weights hardly anything depends on the step at the
+    start, and many members never begin to gate. With all three gains large, the decoder goes through states of its own,
+    whatever is sent; they shift encoder units along their activation function, which stand at different slopes; and
+    gating is there from the start (docs/decisions.md has the comparison).
 
     After Graetz, Haimerl, McNamee & Renart, Exploring trade-offs between sequential and parallel computation in
     recurrent neural networks, whose text gives no equations: form, sizes and defaults are our choices. Gumbel-softmax:
@@ -98,7 +98,7 @@ class BottleneckAutoencoder(Cell):
     feedback_gain: NonNegative = 1.0
     """Scale of W_feedback at the start (our choice: 1)."""
     bias_gain: NonNegative = 1.0
-    """Scale of bias, the decoder's, at the start (our choice: 1)."""
+    """Scale of bias and b_encoder at the start (our choice: 1)."""
     squash: bool = False
     """Continuous: whether a is passed through tanh."""
     noise: NonNegative = 0.0
@@ -150,7 +150,8 @@ class BottleneckAutoencoder(Cell):
         biases = {"b_encoder": "W_in", "b_bottleneck": "W_bottleneck", "bias": "W", "b_out": "W_out"}
         if self.feedback:
             matrices["W_feedback"] = (n, n)
-        gains = {"W": self.recurrent_gain, "W_feedback": self.feedback_gain, "bias": self.bias_gain}
+        gains = {"W": self.recurrent_gain, "W_feedback": self.feedback_gain}
+        gains |= dict.fromkeys(("bias", "b_encoder"), self.bias_gain)
         shapes: dict[str, tuple[tuple[int, ...], int]] = {name: (shape, shape[1]) for name, shape in matrices.items()}
         shapes |= {name: (matrices[matrix][:1], matrices[matrix][1]) for name, matrix in biases.items()}
         keys = jax.random.split(key, len(shapes))
