@@ -8,6 +8,13 @@ from poprnn.training.optimizers.adam import Adam
 from poprnn.training.schedules.cosine import Cosine
 from poprnn.training.settings import Population, Setup, Training
 
+GAINS = ("recurrent_gain", "feedback_gain", "bias_gain")
+
+
+def gains(scale: dict[str, Any]) -> dict[str, float]:
+    """Those a scale starts networks with that are to send one thing after another."""
+    return {name: scale[name] for name in GAINS}
+
 
 def population(
     scale: dict[str, Any],
