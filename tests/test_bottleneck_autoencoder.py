@@ -381,6 +381,9 @@ CHANGES = {
     "activation": (CONTINUOUS, "relu"),
     "negative_slope": (CONTINUOUS | {"activation": "leaky_relu"}, 0.5),
     "feedback": (CONTINUOUS, False),
+    "recurrent_gain": (CONTINUOUS, 2.0),
+    "feedback_gain": (CONTINUOUS, 2.0),
+    "bias_gain": (CONTINUOUS, 2.0),
     "squash": (CONTINUOUS, True),
     "noise": (CONTINUOUS, 0.5),
     "gumbel": (DISCRETE, 0.5),
@@ -416,6 +419,15 @@ def test_every_option_of_the_cell_changes_something():
         usual = what_training_sees(cls(**base))
         assert what_training_sees(cls(**base | {field: value})) != usual, field
         assert what_training_sees(cls(**base)) == usual
+
+
+def test_gains_scale_the_start_and_nothing_else():
+    start = lambda **gains: pr.cells.BottleneckAutoencoder(**gains).init(3, 3, key=jax.random.key(2)).trainable
+    plain, moved = start(), start(recurrent_gain=2.0, feedback_gain=3.0, bias_gain=0.5)
+    factor = {"W": 2.0, "W_feedback": 3.0, "bias": 0.5, "b_encoder": 0.5}
+    for name, array in plain.items():
+        np.testing.assert_array_equal(moved[name], factor.get(name, 1.0) * array)
+    assert not np.asarray(start(feedback_gain=0.0)["W_feedback"]).any()
 
 
 @pytest.mark.parametrize("kind", ["continuous", "categorical"])

@@ -49,7 +49,14 @@ class BottleneckAutoencoder(Cell):
 
     Arrays, n = n_units: W [n, n], W_feedback [n, n], W_in [n, input], W_bottleneck [code, n], W_decoder [n, code] with
     k (or k c) code numbers, W_out [output, n], and the b's and bias. Start: every matrix ~ U(±1/sqrt(columns)), its
-    bias too; ``W_feedback`` only with feedback. The activity of the cell is h.
+    bias too; then W times ``recurrent_gain``, W_feedback ``feedback_gain``, bias and b_encoder ``bias_gain``.
+    ``W_feedback`` only with feedback. The activity of the cell is h.
+
+    What a linear network sends spans k dimensions, however long it sends. Sending what has not been sent yet (gating)
+    needs encoder units whose slopes differ between steps. With small weights hardly anything depends on the step at the
+    start, and many members never begin to gate. With all three gains large, the decoder goes through states of its own,
+    whatever is sent; they shift encoder units along their activation function, which stand at different slopes; and
+    gating is there from the start (docs/decisions.md has the comparison).
 
     After Graetz, Haimerl, McNamee & Renart, Exploring trade-offs between sequential and parallel computation in
     recurrent neural networks, whose text gives no equations: form, sizes and defaults are our choices. Gumbel-softmax:
@@ -86,6 +93,12 @@ class BottleneckAutoencoder(Cell):
     """Slope of ``leaky_relu`` below zero."""
     feedback: bool = True
     """Whether the encoder sees the decoder."""
+    recurrent_gain: NonNegative = 1.0
+    """Scale of W at the start (our choice: 1, as all other arrays have)."""
+    feedback_gain: NonNegative = 1.0
+    """Scale of W_feedback at the start (our choice: 1)."""
+    bias_gain: NonNegative = 1.0
+    """Scale of bias and b_encoder at the start (our choice: 1)."""
     squash: bool = False
     """Continuous: whether a is passed through tanh."""
     noise: NonNegative = 0.0
@@ -137,11 +150,13 @@ class BottleneckAutoencoder(Cell):
         biases = {"b_encoder": "W_in", "b_bottleneck": "W_bottleneck", "bias": "W", "b_out": "W_out"}
         if self.feedback:
             matrices["W_feedback"] = (n, n)
+        gains = {"W": self.recurrent_gain, "W_feedback": self.feedback_gain}
+        gains |= dict.fromkeys(("bias", "b_encoder"), self.bias_gain)
         shapes: dict[str, tuple[tuple[int, ...], int]] = {name: (shape, shape[1]) for name, shape in matrices.items()}
         shapes |= {name: (matrices[matrix][:1], matrices[matrix][1]) for name, matrix in biases.items()}
         keys = jax.random.split(key, len(shapes))
         trainable = {
-            name: jax.random.uniform(k, shape, minval=-(columns**-0.5), maxval=columns**-0.5)
+            name: gains.get(name, 1.0) * jax.random.uniform(k, shape, minval=-(columns**-0.5), maxval=columns**-0.5)
             for k, (name, (shape, columns)) in zip(keys, shapes.items(), strict=True)
         }
         return Parameters(trainable, {})

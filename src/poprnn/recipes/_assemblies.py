@@ -10,7 +10,7 @@ from scipy.stats import rankdata
 from poprnn.cells.contract import Cell
 from poprnn.cells.sparse_combo_net import SparseComboNet
 from poprnn.cells.svd_combo_net import SVDComboNet
-from poprnn.recipes._robustness import Verdict
+from poprnn.recipes._verdict import Verdict
 from poprnn.recipes.contract import bootstrap
 from poprnn.tasks.sequential_images import SequentialImages
 from poprnn.training.optimizers.adam import Adam

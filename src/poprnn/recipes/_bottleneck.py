@@ -8,6 +8,13 @@ from poprnn.training.optimizers.adam import Adam
 from poprnn.training.schedules.cosine import Cosine
 from poprnn.training.settings import Population, Setup, Training
 
+GAINS = ("recurrent_gain", "feedback_gain", "bias_gain")
+
+
+def gains(scale: dict[str, Any]) -> dict[str, float]:
+    """Those a scale starts networks with that are to send one thing after another."""
+    return {name: scale[name] for name in GAINS}
+
 
 def population(
     scale: dict[str, Any],
@@ -18,7 +25,7 @@ def population(
     steps: int | None = None,
     **training: Any,
 ) -> Setup:
-    """One population: the scale's size, batch and learning rate, which falls to 0 in half a cosine unless given.
+    """One population: the scale's seed, size, batch and learning rate, which falls to 0 in half a cosine unless given.
 
     Training steps are evaluated ``scale["evaluations"]`` times. No monitor ends a member: all have the same budget.
     """
@@ -35,7 +42,7 @@ def population(
         "snapshots": "none",
     }
     return Setup(
-        population=Population(members=scale["members"]),
+        population=Population(members=scale["members"], seed=scale["seed"]),
         task=task,
         cell=BottleneckAutoencoder(n_units=scale["n_units"], **cell),
         training=Training(**options | training),  # type: ignore[arg-type]

@@ -19,7 +19,7 @@ from poprnn.recipes._certificate_cases import (
     distances,
     excess,
 )
-from poprnn.recipes._robustness import Verdict
+from poprnn.recipes._verdict import Verdict
 from poprnn.recipes.contract import Claim
 from poprnn.training.run import Run
 from poprnn.training.settings import Setup

@@ -18,8 +18,8 @@ from poprnn.cells.modules.symmetric import Symmetric
 from poprnn.cells.modules.triangular import Triangular
 from poprnn.core.blueprint import Positive, PositiveInt
 from poprnn.core.errors import ConfigurationError, nearest
-from poprnn.recipes._robustness import Verdict
 from poprnn.recipes._timescales import brackets
+from poprnn.recipes._verdict import Verdict
 from poprnn.recipes.contract import Claim
 from poprnn.tasks.sequential_images import SequentialImages
 from poprnn.training.optimizers.adam import Adam

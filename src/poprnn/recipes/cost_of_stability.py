@@ -11,8 +11,8 @@ from poprnn.cells.leaky_rnn import LeakyRNN
 from poprnn.cells.sparse_combo_net import SparseComboNet
 from poprnn.cells.svd_combo_net import SVDComboNet
 from poprnn.recipes._assemblies import WORDS, difference
-from poprnn.recipes._robustness import Verdict
 from poprnn.recipes._timescales import brackets
+from poprnn.recipes._verdict import Verdict
 from poprnn.recipes.contract import Claim
 from poprnn.tasks.cognitive import Cognitive
 from poprnn.tasks.contract import Task

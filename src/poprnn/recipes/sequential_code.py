@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from poprnn.recipes._bottleneck import population
+from poprnn.recipes._bottleneck import gains, population
 from poprnn.recipes._verdict import Verdict
 from poprnn.recipes.contract import Claim, bootstrap
 from poprnn.tasks.distributions.uniform import Uniform
@@ -19,9 +19,10 @@ WAYS = {"relaxed": "soft codes, annealed", "straight_through": "straight through
 def experiments(scale: dict[str, Any]) -> dict[str, Setup]:
     """The same networks trained in two ways: hard codes with the soft ones' gradient, or the soft codes themselves."""
     task = StaticVectors(inputs=Uniform(n_dimensions=1), n_steps=scale["n_steps"])
-    cell = {
+    cell = gains(scale) | {
         "width": 1,
         "bottleneck": "binary",
+        "gumbel": scale["gumbel"],
         "final_temperature": scale["final_temperature"],
         "annealing_steps": scale["steps"] * 3 // 4,
     }

@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 from scipy.stats import spearmanr, ttest_rel
 
-from poprnn.recipes._bottleneck import population
+from poprnn.recipes._bottleneck import gains, population
 from poprnn.recipes._verdict import Verdict
 from poprnn.recipes.contract import Claim, bootstrap
 from poprnn.tasks.distributions.gaussian import Gaussian
@@ -22,14 +22,17 @@ def label(d: int, k: int, steps: int, feedback: bool = True) -> str:
 
 
 def experiments(scale: dict[str, Any]) -> dict[str, Setup]:
-    """Every width, number of steps and dimension; beside each width the feed-forward autoencoder."""
+    """Every width, number of steps and dimension; beside each width the feed-forward autoencoder.
+
+    Only those with feedback start from large gains: a feed-forward one has nothing to gate.
+    """
     out = {}
     for d in scale["dimensions"]:
         inputs = Gaussian(n_dimensions=d)
         for k in [k for k in scale["widths"] if k <= d]:
             for steps in scale["n_steps"]:
                 task = StaticVectors(inputs=inputs, n_steps=steps)
-                out[label(d, k, steps)] = population(scale, task, {"width": k})
+                out[label(d, k, steps)] = population(scale, task, {"width": k} | gains(scale))
             task = StaticVectors(inputs=inputs, n_steps=1)
             out[label(d, k, 1, False)] = population(scale, task, {"width": k, "feedback": False})
     return out
