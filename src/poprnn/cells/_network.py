@@ -13,6 +13,8 @@ from poprnn.cells.modules.contract import Built
 from poprnn.core.arrays import Array, Float, PRNGKey, Scalar
 from poprnn.core.contraction.assemblies import feedback, hierarchy_scale
 
+ROUNDING_SHARE = 0.25
+"""Share of a group's smallest rate that rounding of its feedback may take (our choice)."""
 SQUARINGS = 5
 """||S||_2 is at most the Schatten norm of order 2^6, which exceeds it by a factor n^(1/64) at most."""
 
@@ -96,6 +98,8 @@ def build_network(
         name = coupling_name(g, len(places.groups))
         if group.n_entries:
             B = _all_entries(group, arrays[name], arrays.get(name + "_at"))
+            if group.node.coupling == "feedback":
+                B = _skew_share(places, group, B, rates, metrics, inverses) * B
             blocks = _blocks(places, group, B, scale, metrics, inverses)
             values += [block.ravel() for block in blocks]
         if group.node.coupling == "hierarchical" and group.n_entries:
@@ -142,6 +146,42 @@ def _blocks(
             metric, inverse = metrics[n_to][_place(places, pairs.to)], inverses[n_from][_place(places, pairs.from_)]
             out.append(feedback(block, metric, inverse) / share)
     return out
+
+
+def _skew_share(
+    places: Layout,
+    group: Coupled,
+    B: Float[Array, "entry"],
+    rates: list[Scalar],
+    metrics: dict[int, Array],
+    inverses: dict[int, Array],
+) -> Scalar:
+    """What B is multiplied by so that L, rounded to float32, is skew enough in the metric: 1 unless B is enormous.
+
+    Whatever B, ``S = M_i^½ B M_j^-½`` and its answer cancel. What rounding leaves of them grows with ||S||, and takes
+    from the rate. It is estimated by ``4 u ||S|| (k_i k_j)^¼``, u the unit roundoff and k a metric's condition, more
+    than twice the most that was seen on random assemblies; nothing smaller than about 1e4 rate / k^½ is scaled.
+    """
+    total = jnp.zeros((), B.dtype)
+    for pairs in group.pairs:
+        n_to, n_from = pairs.shape
+        n_entries = len(pairs.to) * n_to * n_from
+        block = B[pairs.first : pairs.first + n_entries].reshape(-1, n_to, n_from)
+        to, from_ = _place(places, pairs.to), _place(places, pairs.from_)
+        squared = jnp.sum((metrics[n_to][to] @ block @ inverses[n_from][from_]) * block, axis=(1, 2))
+        roots = [_root_of_condition(metrics[n][at], inverses[n][at]) for n, at in ((n_to, to), (n_from, from_))]
+        total += jnp.sum(squared * roots[0] * roots[1])
+    mine = range(group.parts[0].start, group.parts[-1].stop)
+    rate = jnp.min(jnp.stack([rates[m] for m in mine]))
+    largest = ROUNDING_SHARE * rate / (4 * jnp.finfo(jnp.float32).eps / 2)
+    # not where nothing is certified in the first place; the division has no slope where nothing is scaled
+    scaled = (rate > 0) & (total > largest**2)
+    return jnp.where(scaled, largest / jnp.sqrt(jnp.where(scaled, total, 1.0)), 1.0)
+
+
+def _root_of_condition(metric: Array, inverse: Array) -> Float[Array, "pair"]:
+    """``(||M|| ||M^-1||)^½`` in Frobenius' norm, at least that in the spectral one."""
+    return jnp.sqrt(jnp.linalg.norm(metric, axis=(1, 2)) * jnp.linalg.norm(inverse, axis=(1, 2)))
 
 
 def _with_levels(

@@ -12,6 +12,7 @@ from poprnn.core.arrays import PRNGKey
 from poprnn.core.blueprint import NonNegative, Positive
 from poprnn.core.contraction.certificate import Matrix
 from poprnn.core.contraction.theorems import sector_rate
+from poprnn.core.linear import over_stack
 
 
 class DiagonalProduct(Leaf):
@@ -50,7 +51,8 @@ class DiagonalProduct(Leaf):
         P1, P2 = (arrays[name] ** 2 + self.eps for name in ("d1", "d2"))
         inverse = P1[:, :, None] * Q * P1[:, None, :]
         one = jnp.ones(self.count, E.dtype)
-        return Built(-P1[:, :, None] * Q * P2[:, None, :], jnp.linalg.inv(inverse), inverse, one, one * jnp.inf)
+        metric = over_stack(jnp.linalg.inv, inverse)
+        return Built(-P1[:, :, None] * Q * P2[:, None, :], metric, inverse, one, one * jnp.inf)
 
     def verify(self, weights: Matrix, metric: Matrix, slope: float) -> tuple[float, float]:
         """By theorem 3, as the sector condition with multiplier t = P1 / P2, which ``-W diag(t) = M^-1`` tells.

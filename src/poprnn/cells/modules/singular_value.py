@@ -11,6 +11,7 @@ from poprnn.cells.modules.contract import Built, Leaf, from_triangle, in_diagona
 from poprnn.core.arrays import Array, Float, PRNGKey
 from poprnn.core.contraction.certificate import Matrix
 from poprnn.core.contraction.theorems import singular_rate
+from poprnn.core.linear import over_stack
 
 
 class SingularValue(Leaf):
@@ -48,7 +49,9 @@ class SingularValue(Leaf):
         """Orthogonal matrices from the lower triangles of skew ones."""
         below = from_triangle(values, self.n_units)
         A, eye = below - below.mT, jnp.eye(self.n_units, dtype=values.dtype)
-        return jnp.linalg.solve(eye - A, eye + A) if self.orthogonal == "cayley" else jax.scipy.linalg.expm(A)
+        if self.orthogonal == "cayley":
+            return over_stack(jnp.linalg.solve, eye - A, eye + A)
+        return over_stack(jax.scipy.linalg.expm, A)
 
     def build(self, arrays: dict[str, Any], slope: float) -> Built:
         """The product."""

@@ -12,6 +12,7 @@ from poprnn.core.arrays import PRNGKey
 from poprnn.core.blueprint import NonNegative
 from poprnn.core.contraction.certificate import Matrix
 from poprnn.core.contraction.theorems import sector_rate
+from poprnn.core.linear import over_stack
 
 
 class Symmetric(Leaf):
@@ -48,7 +49,7 @@ class Symmetric(Leaf):
         a, eye = (1 - self.slack) / slope, jnp.eye(self.n_units, dtype=E.dtype)
         K = E.mT @ E
         shifted = jnp.sqrt(a) * eye + K
-        part = jnp.linalg.inv(shifted)
+        part = over_stack(jnp.linalg.inv, shifted)
         rate = jnp.full(self.count, self.slack, E.dtype)
         return Built(a * eye - K @ K, part @ part.mT, shifted @ shifted.mT, rate, jnp.full_like(rate, jnp.inf))
 

@@ -16,6 +16,7 @@ from poprnn.core.contraction.certificate import (
     square,
 )
 from poprnn.core.errors import ConfigurationError
+from poprnn.core.linear import over_stack
 
 
 def restricted(weights: Any) -> Any:
@@ -57,8 +58,8 @@ def diagonal_metric(weights: Any, slope: Any = 1.0) -> DiagonalMetric:
     n = weights.shape[-1]
     minus_J = xp.eye(n, dtype=weights.dtype) - slope * restricted(weights)
     ones = xp.ones((*weights.shape[:-1], 1), dtype=weights.dtype)
-    x = xp.linalg.solve(minus_J, ones)[..., 0]
-    y = xp.linalg.solve(xp.swapaxes(minus_J, -1, -2), ones)[..., 0]
+    x = over_stack(xp.linalg.solve, minus_J, ones)[..., 0]
+    y = over_stack(xp.linalg.solve, xp.swapaxes(minus_J, -1, -2), ones)[..., 0]
     good = xp.all((x > 0) & (y > 0) & xp.isfinite(x) & xp.isfinite(y), axis=-1)
     x, y = xp.where(good[..., None], x, 1.0), xp.where(good[..., None], y, 1.0)
     scale = xp.exp(xp.mean(xp.log(y / x), axis=-1, keepdims=True))
