@@ -16,9 +16,12 @@ import pytest
 
 from conftest import call
 from poprnn import experiment
+from poprnn.cells.leaky_rnn import LeakyRNN
 from poprnn.core import storage
 from poprnn.core.errors import StorageError
+from poprnn.tasks.n_parity import NParity
 from poprnn.training import trainer
+from poprnn.training.settings import Setup
 
 pytestmark = pytest.mark.optimised  # the promise is about the bits of the programs that users get
 
@@ -45,8 +48,11 @@ members = "all"
 KILLER = """
 import os, pathlib, signal, sys
 from poprnn import experiment
+from poprnn.cells.leaky_rnn import LeakyRNN
 from poprnn.core import storage
+from poprnn.tasks.n_parity import NParity
 from poprnn.training import trainer
+from poprnn.training.settings import Setup
 
 trainer.CHECKPOINT_SECONDS = 0
 save = storage.save_json
@@ -262,6 +268,21 @@ def test_no_checkpoint(copied):
     shutil.rmtree(copied / "checkpoint")
     with pytest.raises(StorageError, match="no checkpoint to resume from"):
         experiment.resume(copied)
+
+
+def test_stopped_before_its_members_were_drawn_a_run_has_not_begun(tmp_path, monkeypatch):
+    """What it leaves is an empty folder, which the same call takes again; not a run that cannot be resumed."""
+    setup = Setup(task=NParity(), cell=LeakyRNN(n_units=3))
+
+    def stop(_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(trainer.Trainer, "_begin", stop)
+        with pytest.raises(KeyboardInterrupt):
+            trainer.Trainer(setup, out=tmp_path / "run")
+    assert not listing(tmp_path / "run")
+    assert trainer.Trainer(setup, out=tmp_path / "run").folder.experiment.is_file()
 
 
 def _reshape(path, name):

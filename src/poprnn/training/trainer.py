@@ -91,9 +91,10 @@ class Trainer:
             self.program, self.begin, self.train, self.evaluate = programs
             if self.folder and not resume:
                 self.folder.create()
-                self.folder.save_setup(setup)
             self.state = to_numpy(self._begin())
             self.initial = self.state.parameters
+        if self.folder and not resume:  # only now: a run stopped before there is anything to resume has not begun
+            self.folder.save_setup(setup)
         if resume:
             self._load()
         self.began = time.perf_counter()
