@@ -23,6 +23,18 @@ collect_ignore = ["fixtures"]  # a script that needs PyTorch, and what it made
 TINY = dict(epochs=2, steps_per_epoch=4, evaluation_batches=1, batch=4)
 
 
+def usually(cases, *names):
+    """Parameters of a test: the cases named, and as slow ones the others, whose code the named ones run too."""
+    cases = list(cases)
+    known = {case if isinstance(case, str) else "-".join(map(str, case)): case for case in cases}
+    assert set(names) <= set(known), f"no such cases: {set(names) - set(known)}"
+    slow = pytest.mark.slow
+    return [
+        pytest.param(*([case] if isinstance(case, str) else case), id=name, marks=() if name in names else slow)
+        for name, case in known.items()
+    ]
+
+
 @pytest.fixture(scope="session")
 def tiny_run():
     """Three small networks after a few steps."""

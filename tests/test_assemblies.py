@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import linalg
 
 import poprnn as pr
-from conftest import TINY
+from conftest import TINY, usually
 from poprnn.cells import _network
 from poprnn.cells._certified import certify, matrices
 from poprnn.cells._couplings import Couplings
@@ -80,7 +80,10 @@ def with_couplings(parameters, change):
 # --- the dynamics ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "form"), FORMS)
+@pytest.mark.parametrize(
+    ("name", "form"),
+    usually(FORMS, "nested-voltage", "nested-rate", "strips-rate", "a hierarchy in strips-voltage"),
+)
 def test_a_step_is_the_equation(name, form):
     cell = dataclasses.replace(CELLS[name], form=form, dt=0.1, tau=2.0)
     parameters = parameters_of(cell)
@@ -337,7 +340,7 @@ def test_no_stack_of_matrices_is_handed_to_lapack(orthogonal):
 # --- Euler steps -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("form", ["voltage", "rate"])
+@pytest.mark.parametrize("form", usually(["voltage", "rate"], "rate"))
 def test_enforced_steps_contract_whatever_the_couplings(form):
     for gain, dt in itertools.product((0.1, 1.0, 1e3), (0.03, 0.5)):
         common = dict(gain=gain, dt=dt, form=form, certify="euler")
@@ -536,7 +539,7 @@ def what_it_does(cell, theta=False):
         return [a.tolist() for a in out]
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("name", usually(OPTIONS, "svd_combo_net"))
 def test_every_option_changes_something(name):
     make = {"assembly": pr.cells.Assembly, "sparse_combo_net": pr.cells.SparseComboNet}.get(name, pr.cells.SVDComboNet)
     changes = OPTIONS[name]
@@ -548,7 +551,7 @@ def test_every_option_changes_something(name):
         assert one.n_units != two.n_units or what_it_does(one, theta) != what_it_does(two, theta), field
 
 
-@pytest.mark.parametrize("name", MODULE_OPTIONS)
+@pytest.mark.parametrize("name", usually(MODULE_OPTIONS, "symmetric", "diagonal_product"))
 def test_every_option_of_a_module_changes_something(name):
     make = type(next(m for m in (*KINDS.values(), M.Unconstrained()) if m.name() == name))
     base, changes = MODULE_OPTIONS[name]
@@ -560,6 +563,7 @@ def test_every_option_of_a_module_changes_something(name):
         assert one.n_units != two.n_units or what_it_does(one) != what_it_does(two), field
 
 
+@pytest.mark.slow
 def test_every_option_of_a_group_changes_something():
     base = {"modules": LEAVES}
     changes = OF_COUPLINGS | {k: COMMON[k] for k in ("coupling", "topology", "gain")} | {"count": ({}, {"count": 2})}

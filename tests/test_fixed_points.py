@@ -153,7 +153,7 @@ def test_a_contracting_network_has_one_found_from_every_start():
         pr.cells.LeakyRNN(n_units=6, activation="tanh", recurrent_gain=0.3),
         pr.cells.LeakyRNN(n_units=6, activation="tanh", self_interaction="outside", recurrent_gain=0.3, noise=0.3),
         pr.cells.LeakyRNN(n_units=6, activation="relu", recurrent_gain=0.3, noise=0.5, noise_tau=4.0),
-        pr.cells.GRU(n_units=6, recurrent_gain=0.3, noise=0.1),
+        pytest.param(pr.cells.GRU(n_units=6, recurrent_gain=0.3, noise=0.1), marks=pytest.mark.slow),
         pr.cells.LSTM(n_units=6, recurrent_gain=0.3, noise=0.1),
     ],
     ids=["inside", "outside", "noise with a memory", "gru", "lstm"],
@@ -258,6 +258,7 @@ def test_a_flip_flop_has_a_stable_point_at_every_corner_and_scipy_finds_the_same
 # --- how they are asked --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_option_of_fixed_points_changes_something():
     run = signs()
     base = ask(run)
@@ -393,6 +394,7 @@ def test_flips_doubled_periods_and_chaos_of_the_logistic_map():
     assert np.isnan(found["multiplier"][3]).all() and np.isnan(found["period"][[0, 3]]).all()
 
 
+@pytest.mark.slow
 def test_every_option_of_limit_cycles_changes_something():
     run = planted("turn", [20.0], 0.05)
     at = lambda run=run, **options: ask(run, "limit_cycles", **{"burn_in": 300, "n_steps": 100} | options)

@@ -12,7 +12,7 @@ from jax import lax
 
 import poprnn as pr
 import toys
-from conftest import call
+from conftest import call, usually
 from poprnn.core import backend
 from poprnn.training import flops
 from poprnn.training.program import Program
@@ -171,7 +171,7 @@ def programs():
     }
 
 
-@pytest.mark.parametrize("name", programs())
+@pytest.mark.parametrize("name", usually(programs(), "noise", "aligned", "last", "closed loop"))
 def test_the_straight_line_is_the_program(name):
     """The same loss and gradient from the same key: what is counted is what is trained."""
     setup = programs()[name]

@@ -12,6 +12,7 @@ from scipy import special
 
 import poprnn as pr
 import toys
+from conftest import usually
 from poprnn.cells.contract import Context
 from poprnn.core import backend, keys, native
 from poprnn.tasks.contract import Piecewise
@@ -128,7 +129,7 @@ SKIPS = {
 
 
 @needs_kernels
-@pytest.mark.parametrize("name", SKIPS)
+@pytest.mark.parametrize("name", usually(SKIPS, "across segments", "after a warm-up", "without a leak"))
 def test_skips_are_those_of_xla(name, without):
     cell, plan, more = SKIPS[name]
     (value, gradient), (value_, gradient_) = of(cell, plan, **more), without(lambda: of(cell, plan, **more))
@@ -141,7 +142,7 @@ def test_skips_are_those_of_xla(name, without):
 
 
 @needs_kernels
-@pytest.mark.parametrize("option", ["span", "base_weight", "annealing_steps"])
+@pytest.mark.parametrize("option", usually(["span", "base_weight", "annealing_steps"], "annealing_steps"))
 def test_members_may_differ_in_their_skips(option, without):
     """Two members of a population, side by side."""
     values = {"span": [2, 5], "base_weight": [0.1, 0.9], "annealing_steps": [0, 100]}[option]
