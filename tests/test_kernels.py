@@ -349,7 +349,8 @@ def test_other_processors(instructions):
     )
     paths = os.pathsep.join([os.path.dirname(__file__), *filter(None, sys.path)])
     environment = os.environ | {native.VARIABLE: instructions, "PYTHONPATH": paths}
-    done = subprocess.run([sys.executable, "-P", "-c", program], env=environment, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-P", "-c", program]  # -P: not the conftest of the folder it is started in
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
 
 
