@@ -82,7 +82,7 @@ def with_couplings(parameters, change):
 
 @pytest.mark.parametrize(
     ("name", "form"),
-    usually(FORMS, "nested-voltage", "nested-rate", "strips-rate", "a hierarchy in strips-voltage"),
+    usually(FORMS, "nested-voltage", "strips-rate", "a hierarchy in strips-voltage"),
 )
 def test_a_step_is_the_equation(name, form):
     cell = dataclasses.replace(CELLS[name], form=form, dt=0.1, tau=2.0)

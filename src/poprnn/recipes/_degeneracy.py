@@ -224,21 +224,24 @@ def principal_coordinates(points: np.ndarray, n: int) -> tuple[np.ndarray, float
 
 # --- statistics over members ---------------------------------------------------------------------------------------
 
-Statistic = Callable[[xr.Dataset, np.ndarray], float]
-"""Of a condition's members at some places, which may repeat (a resample)."""
+Statistic = Callable[[xr.Dataset, np.ndarray], Any]
+"""Of a condition's members at some places, ``[..., place]``, which may repeat (resamples): a number for each row."""
 
 
 def mean_of(name: str) -> Statistic:
     """Mean over members, or over pairs of different members."""
 
-    def mean(answer: xr.Dataset, places: np.ndarray) -> float:
+    def mean(answer: xr.Dataset, places: np.ndarray) -> np.ndarray:
         values = answer[name].values
         if values.ndim == 1:
-            return float(values[places].mean())
-        different = places[:, None] != places[None, :]
-        if not different.any():  # a resample of one member only: its distance to all others stands for it
-            return float(values[places[0]].sum() / (len(values) - 1))
-        return float(values[np.ix_(places, places)][different].mean())
+            return values[places].mean(axis=-1)
+        different = places[..., :, None] != places[..., None, :]
+        pairs = values[places[..., :, None], places[..., None, :]]
+        n_pairs = different.sum(axis=(-2, -1))
+        # a resample of one member only: its distance to all others stands for it
+        alone = values[places[..., 0]].sum(axis=-1) / (len(values) - 1)
+        sums = np.where(different, pairs, 0).sum(axis=(-2, -1))
+        return np.where(n_pairs > 0, sums / np.maximum(n_pairs, 1), alone)
 
     return mean
 
@@ -246,16 +249,16 @@ def mean_of(name: str) -> Statistic:
 def variation_of(name: str) -> Statistic:
     """Standard deviation over mean, over members."""
 
-    def variation(answer: xr.Dataset, places: np.ndarray) -> float:
+    def variation(answer: xr.Dataset, places: np.ndarray) -> np.ndarray:
         values = answer[name].values[places]
-        return float(values.std() / values.mean())
+        return values.std(axis=-1) / values.mean(axis=-1)
 
     return variation
 
 
 def value(answer: xr.Dataset, statistic: Statistic) -> float:
     """Of all members."""
-    return statistic(answer, np.arange(answer.sizes["member"]))
+    return float(statistic(answer, np.arange(answer.sizes["member"])))
 
 
 def correlation(
@@ -270,31 +273,34 @@ def correlation(
     """
     fixed = np.zeros(0) if callable(x) else np.asarray(list(x), float)
 
-    def of(*places: np.ndarray) -> float:
-        chosen = [np.asarray(p, int) for p in places]
-        read = lambda s: np.array([s(a, p) for a, p in zip(answers, chosen, strict=True)])
-        first = read(x) if callable(x) else fixed
+    def of(*places: np.ndarray, axis: int = -1) -> np.ndarray:
+        chosen = [np.moveaxis(np.asarray(p, int), axis, -1) for p in places]
+        rows = np.broadcast_shapes(*(p.shape[:-1] for p in chosen))
+
+        def read(s: Statistic) -> np.ndarray:
+            return np.stack([np.broadcast_to(s(a, p), rows) for a, p in zip(answers, chosen, strict=True)], axis=-1)
+
+        first = read(x) if callable(x) else np.broadcast_to(fixed, (*rows, len(fixed)))
         return spearman(first, read(y)) if given is None else _partial(first, read(y), read(given))
 
     samples = [np.arange(a.sizes["member"]) for a in answers]
-    return of(*samples), bootstrap(of, *samples)
+    return float(of(*samples)), bootstrap(of, *samples, vectorized=True)
 
 
-def spearman(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray) -> float:
-    """Spearman's correlation; 0 where either does not vary, or of fewer than three."""
-    if np.ptp(x) == 0 or np.ptp(y) == 0 or len(x) < 3:
-        return 0.0
-    # scipy's spearmanr is this and a p-value, which took nine tenths of a bootstrap's time
-    first, second = (ranks - ranks.mean() for ranks in (rankdata(x), rankdata(y)))
-    return float(first @ second / np.sqrt((first @ first) * (second @ second)))
+def spearman(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Spearman's correlation along the last axis; 0 where either does not vary, or of fewer than three."""
+    # scipy's spearmanr of many rows is a loop over them
+    first, second = (rankdata(v, axis=-1) - (np.shape(v)[-1] + 1) / 2 for v in (x, y))
+    size = np.sqrt(np.sum(first**2, axis=-1) * np.sum(second**2, axis=-1))
+    found = np.sum(first * second, axis=-1) / np.where(size > 0, size, 1)
+    return np.where((size > 0) & (np.shape(x)[-1] > 2), found, 0.0)
 
 
-def _partial(x: np.ndarray, y: np.ndarray, given: np.ndarray) -> float:
+def _partial(x: np.ndarray, y: np.ndarray, given: np.ndarray) -> np.ndarray:
     """Spearman's partial correlation: of the residuals of ranks."""
-    ranks = [rankdata(v) for v in (x, y, given)]
-    r_xy, r_xz, r_yz = (spearman(ranks[i], ranks[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
+    r_xy, r_xz, r_yz = spearman(x, y), spearman(x, given), spearman(y, given)
     rest = np.sqrt((1 - r_xz**2) * (1 - r_yz**2))
-    return float((r_xy - r_xz * r_yz) / rest) if rest > 0 else 0.0
+    return np.where(rest > 0, (r_xy - r_xz * r_yz) / np.where(rest > 0, rest, 1), 0.0)
 
 
 def of_members(values: xr.DataArray) -> np.ndarray:
@@ -320,12 +326,13 @@ def change(
 ) -> tuple[float, list[float]]:
     """Of a statistic from one condition to another, as a share of the first, and its interval."""
 
-    def of(first: np.ndarray, second: np.ndarray) -> float:
-        start = statistic(before, np.asarray(first, int))
-        return float(statistic(after, np.asarray(second, int)) / start - 1) if start else float("nan")
+    def of(*places: np.ndarray, axis: int = -1) -> np.ndarray:
+        at = [np.moveaxis(np.asarray(p, int), axis, -1) for p in places]
+        start, end = np.asarray(statistic(before, at[0]), float), statistic(after, at[1])
+        return np.where(start != 0, end / np.where(start != 0, start, 1) - 1, np.nan)
 
     samples = [np.arange(a.sizes["member"]) for a in (before, after)]
-    return of(*samples), bootstrap(of, *samples, confidence=confidence)
+    return float(of(*samples)), bootstrap(of, *samples, confidence=confidence, vectorized=True)
 
 
 def beyond(interval: list[float], sign: int) -> bool:

@@ -213,7 +213,7 @@ def learning(run: Run) -> xr.Dataset:
 def mean_curve(answer: xr.Dataset) -> np.ndarray:
     """``[evaluation]``: mean performance from the 10th to the 90th percentile, those that diverged counting as 0."""
     values = np.nan_to_num(answer["performance"].values.astype(float))
-    return np.array([CRITERION.mean(row) for row in values])
+    return np.asarray(CRITERION.mean(values))
 
 
 def steps_needed(answer: xr.Dataset) -> float:

@@ -246,7 +246,11 @@ N_RESAMPLES = 2000
 
 
 def bootstrap(
-    statistic: Callable[..., float], *samples: np.ndarray, confidence: float = 0.95, seed: int = 0
+    statistic: Callable[..., Any],
+    *samples: np.ndarray,
+    confidence: float = 0.95,
+    seed: int = 0,
+    vectorized: bool = False,
 ) -> list[float]:
     """Percentile interval of a statistic of one or several samples, from :data:`N_RESAMPLES` resamples.
 
@@ -256,6 +260,7 @@ def bootstrap(
             ends where a sample has fewer than two.
         confidence: of the interval, 95 % by default.
         seed: of the resamples.
+        vectorized: whether the statistic takes stacks of samples and ``axis=``, and so all resamples at once.
 
     Reference: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
 
@@ -270,7 +275,7 @@ def bootstrap(
     found = resample(
         samples,
         statistic,
-        vectorized=False,
+        vectorized=vectorized,
         n_resamples=N_RESAMPLES,
         confidence_level=confidence,
         method="percentile",

@@ -48,9 +48,9 @@ class TrimmedMean(Monitor):
         first, last = int(np.floor(self.lowest * n + 1e-9)), int(np.ceil(self.highest * n - 1e-9))
         return slice(first, max(last, first + 1))
 
-    def mean(self, scores: Float[np.ndarray, "member"]) -> Any:
+    def mean(self, scores: Float[np.ndarray, "... member"]) -> Any:
         """Mean of the members between the percentiles."""
-        return np.mean(np.sort(scores)[self.middle(len(scores))])
+        return np.mean(np.sort(scores)[..., self.middle(np.shape(scores)[-1])], axis=-1)
 
     def update(self, state: Tree, observation: Observation) -> tuple[Tree, Bool[np.ndarray, "member"]]:
         """Compare the mean with the threshold."""
